@@ -1,0 +1,79 @@
+"""The names, units and axes of everything that is recorded.
+
+A network, a theory and a dashboard use these names for the same thing, so a curve can be fitted,
+drawn or logged without asking where it came from. The files on disk (`metrics.jsonl`,
+`kernels/*.safetensors`) and the W&B record carry exactly these names.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Axis = Literal["time", "step"]
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One recorded quantity.
+
+    Attributes:
+        name: column in `metrics.jsonl` and key of the W&B record.
+        unit: physical unit; ``"1"`` for a pure number, ``"target^2"`` for a squared target.
+        shape: ``"scalar"``, or the meaning of the entries of a list, e.g. ``"index"``.
+        meaning: one sentence, with the formula.
+        axis: what it is plotted against.
+    """
+
+    name: str
+    unit: str
+    shape: str
+    meaning: str
+    axis: Axis = "time"
+
+
+_LIST: tuple[Quantity, ...] = (
+    # Where a row stands.
+    Quantity("step", "steps", "scalar", "number of optimiser steps taken", "step"),
+    Quantity("time", "flow time", "scalar", "t = sum of eta; df/dt = K (y - f) / P", "time"),
+    # How well the network does.
+    Quantity("loss", "target^2", "scalar", "what is optimised: 1/(2P) sum |y - f|^2, or nats"),
+    Quantity("mse", "target^2", "scalar", "mean over training points of |y - f|^2, without 1/2"),
+    Quantity("test_mse", "target^2", "scalar", "mean over test points of |y - f|^2"),
+    Quantity("accuracy", "1", "scalar", "share of training points with the right largest output"),
+    Quantity("test_accuracy", "1", "scalar", "share of test points with the right largest output"),
+    Quantity("learning_rate", "flow time", "scalar", "eta, the flow time of one step", "step"),
+    # What the kernel does. K = gamma^2 df/dtheta . df/dtheta' / C on the probe set, n points.
+    Quantity("kernel_distance", "1", "scalar", "S(K_0, K_t) = 1 - <K_0, K_t> / (|K_0| |K_t|)"),
+    Quantity(
+        "kernel_velocity",
+        "1 / flow time",
+        "scalar",
+        "S(K_s, K_t) / (t - s) between this snapshot and the one before",
+    ),
+    Quantity("kernel_change", "1", "scalar", "|K_t - K_0| / |K_0| in the Frobenius norm"),
+    Quantity(
+        "kernel_alignment",
+        "1",
+        "scalar",
+        "<K_t, Y Y^T> / (|K_t| |Y Y^T|), Y the probe's targets (n x C)",
+    ),
+    Quantity("kernel_trace", "1", "scalar", "tr K_t / n"),
+    Quantity("effective_rank", "1", "scalar", "(tr K_t)^2 / tr K_t^2"),
+    Quantity(
+        "kernel_eigenvalues", "1", "index", "leading eigenvalues of K_t / n, largest first"
+    ),
+    Quantity(
+        "kernel_growth",
+        "1",
+        "index",
+        "u_i^T K_t u_i / n for the leading unit eigenvectors u_i of K_0, largest first",
+    ),
+    Quantity(
+        "kernel_trace_by_layer", "1", "layer", "tr K_t / n of each parameter, in named order"
+    ),
+    Quantity(
+        "kernel_distance_by_layer", "1", "layer", "S(K_0, K_t) of each parameter, in named order"
+    ),
+)
+
+QUANTITIES: dict[str, Quantity] = {quantity.name: quantity for quantity in _LIST}
+"""Every recorded quantity by name, in the order in which tables show them."""
