@@ -1,0 +1,96 @@
+"""Initial parameters: Gaussian, and ring-stratified for two-layer networks on the circle.
+
+Everything is drawn on the CPU in float64 from a generator of its own, so that a seed means the same
+numbers on every device and in every dtype, and no global generator is touched.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.special import ndtri
+from scipy.stats import qmc
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Weight:
+    """Name, shape and initial standard deviation of one parameter."""
+
+    name: str
+    shape: tuple[int, ...]
+    deviation: float
+
+
+def gaussian(weights: Sequence[Weight], seed: int) -> dict[str, Tensor]:
+    """Independent Gaussian entries of zero mean, float64, one stream in the order given."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        weight.name: weight.deviation
+        * torch.randn(weight.shape, generator=generator, dtype=torch.float64)
+        for weight in weights
+    }
+
+
+def ring_count(width: int, angles: int) -> int:
+    """Number of rings that `width` neurons make, width / (2 angles).
+
+    Raises:
+        ValueError: if that is not a positive whole number.
+    """
+    if angles < 1:
+        raise ValueError(f"angles must be at least 1, got {angles}: 128 is the usual choice.")
+    if width % (2 * angles):
+        nearest = max(1, round(width / (2 * angles))) * 2 * angles
+        raise ValueError(
+            f"ring initialisation needs a width divisible by 2 * angles = {2 * angles}, "
+            f"got {width}: choose {nearest}, or another number of angles."
+        )
+    return width // (2 * angles)
+
+
+def ring(
+    width: int, angles: int, seed: int
+) -> tuple[Float[Tensor, "N 2"], Float[Tensor, " N"], Float[Tensor, "1 N"]]:
+    """Ring-stratified weights, biases and read-out of a two-layer network on the circle.
+
+    The Gaussian measure over (w, w', b, a) is replaced by width / (2 angles) rings. On a ring the
+    directions of (w, w') are `angles` equispaced ones behind a random offset; bias (normal), radius
+    (chi with two degrees of freedom) and |a| (half-normal, mean square one) are one quantile
+    triple of a scrambled Sobol sequence; every neuron comes twice, with read-outs +|a| and -|a|, so
+    the output is zero at initialisation. Against independent draws this removes the sampling noise
+    of the kernel's Fourier diagonal, at 4,096 neurons to a few per cent.
+
+    The mean square of |a| is one in distribution; the finite set of rings is not rescaled to it.
+
+    Returns:
+        float64 weights, biases and read-out, ordered ring by ring, each ring's positive copies
+        before its negative ones.
+
+    Raises:
+        ValueError: if width is not a multiple of 2 * angles.
+    """
+    rings = ring_count(width, angles)
+    # A whole power of two is drawn and cut: the sequence is balanced only there.
+    sobol = qmc.Sobol(d=3, scramble=True, rng=np.random.default_rng(seed))
+    quantiles = sobol.random_base2(math.ceil(math.log2(rings)))[:rings]
+    quantiles = np.clip(quantiles, 1e-9, 1 - 1e-9)
+    bias = torch.from_numpy(ndtri(quantiles[:, 0]))
+    radius = torch.from_numpy(np.sqrt(-2 * np.log1p(-quantiles[:, 1])))
+    readout = torch.from_numpy(ndtri((1 + quantiles[:, 2]) / 2))
+
+    generator = torch.Generator().manual_seed(seed)
+    offset = torch.rand(rings, 1, generator=generator, dtype=torch.float64)
+    theta = (torch.arange(angles, dtype=torch.float64) + offset) * (2 * math.pi / angles)
+    directions = torch.stack((theta.cos(), theta.sin()), dim=-1)  # (rings, angles, 2)
+
+    weights = (radius[:, None, None] * directions).repeat(1, 2, 1).reshape(width, 2)
+    signed = torch.stack((readout, -readout), dim=1)  # (rings, 2)
+    return (
+        weights,
+        bias.repeat_interleave(2 * angles),
+        signed.reshape(-1).repeat_interleave(angles)[None],
+    )
