@@ -6,8 +6,10 @@ K = gamma^2 df/dtheta . df'/dtheta of order one at any width N and richness gamm
 """
 
 from ntkscale.networks.activations import Activation, activation
+from ntkscale.networks.cnn import CNN
 from ntkscale.networks.mlp import MLP
 from ntkscale.networks.network import Network
 from ntkscale.networks.parameterization import Parameterization
+from ntkscale.networks.resnet import ResNet
 
-__all__ = ["MLP", "Activation", "Network", "Parameterization", "activation"]
+__all__ = ["CNN", "MLP", "Activation", "Network", "Parameterization", "ResNet", "activation"]

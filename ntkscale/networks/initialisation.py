@@ -61,10 +61,12 @@ def ring(
     directions of (w, w') are `angles` equispaced ones behind a random offset; bias (normal), radius
     (chi with two degrees of freedom) and |a| (half-normal, mean square one) are one quantile
     triple of a scrambled Sobol sequence; every neuron comes twice, with read-outs +|a| and -|a|, so
-    the output is zero at initialisation. Against independent draws this removes the sampling noise
-    of the kernel's Fourier diagonal, at 4,096 neurons to a few per cent.
+    the output is zero at initialisation. The kernel is then circulant up to the finite number of
+    angles, and only the rings' biases, radii and read-outs are left to fluctuate.
 
-    The mean square of |a| is one in distribution; the finite set of rings is not rescaled to it.
+    The mean square of |a| is made one over the rings of this very draw, not only in distribution:
+    the part of the kernel that the first layer contributes is proportional to it, and one large
+    quantile among few rings would shift every eigenvalue at once.
 
     Returns:
         float64 weights, biases and read-out, ordered ring by ring, each ring's positive copies
@@ -81,6 +83,7 @@ def ring(
     bias = torch.from_numpy(ndtri(quantiles[:, 0]))
     radius = torch.from_numpy(np.sqrt(-2 * np.log1p(-quantiles[:, 1])))
     readout = torch.from_numpy(ndtri((1 + quantiles[:, 2]) / 2))
+    readout = readout / readout.square().mean().sqrt()
 
     generator = torch.Generator().manual_seed(seed)
     offset = torch.rand(rings, 1, generator=generator, dtype=torch.float64)
