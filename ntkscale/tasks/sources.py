@@ -1,0 +1,167 @@
+"""Where the raw images of each data set come from."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from ntkscale.tasks.idx import read_idx
+
+DataSet = Literal["digits", "fashion-mnist", "mnist", "cifar10"]
+
+_DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+_DEFAULT_FOLDER = Path("data")
+_DIGITS_TRAIN = 1437  # four fifths of 1,797; later samples come from other writers
+
+
+@dataclass(frozen=True)
+class RawImages:
+    """A data set as it comes: uint8 images (n, C, H, W) and int64 class indices (n,)."""
+
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+
+
+def load_raw(name: str, data_dir: Path | None, download: bool) -> RawImages:
+    """Load a data set.
+
+    Digits come with scikit-learn. The others are looked for in `data_dir`, or, if that is None, in
+    Debian's folder (Fashion-MNIST) and in ``data``, where a download goes too.
+
+    Args:
+        name: one of `DataSet`.
+        data_dir: folder with the data set's own files, or one that torchvision downloaded into.
+        download: let torchvision fetch what is not there.
+
+    Raises:
+        ValueError: for an unknown name or a damaged file.
+        FileNotFoundError: where the data set is missing, with the ways to get it.
+        OSError: where a download fails.
+    """
+    if name not in _LOADERS:
+        raise ValueError(f"unknown data set {name!r}: choose {', '.join(_LOADERS)}.")
+    return _LOADERS[name](data_dir, download)
+
+
+def _digits(data_dir: Path | None, download: bool) -> RawImages:
+    # Imported where used: scikit-learn takes a second that other tasks need not wait for.
+    from sklearn.datasets import load_digits
+
+    bunch: Any = load_digits()
+    images = bunch.images[:, None].astype(np.uint8)  # whole numbers, 0 to 16
+    labels = bunch.target.astype(np.int64)
+    cut = _DIGITS_TRAIN
+    return RawImages(images[:cut], labels[:cut], images[cut:], labels[cut:])
+
+
+def _fashion_mnist(data_dir: Path | None, download: bool) -> RawImages:
+    return _idx_images("fashion-mnist", "FashionMNIST", data_dir, download)
+
+
+def _mnist(data_dir: Path | None, download: bool) -> RawImages:
+    return _idx_images("mnist", "MNIST", data_dir, download)
+
+
+def _idx_images(name: str, class_name: str, data_dir: Path | None, download: bool) -> RawImages:
+    roots = [data_dir] if data_dir is not None else [_DEFAULT_FOLDER]
+    if data_dir is None and name == "fashion-mnist":
+        roots.insert(0, _DEBIAN_FASHION_MNIST)
+    folders = [folder for root in roots for folder in (root, root / class_name / "raw")]
+    files = _find_idx(folders)
+    if files is None and download:
+        root = data_dir if data_dir is not None else _DEFAULT_FOLDER
+        _download(name, class_name, root)
+        files = _find_idx([root / class_name / "raw"])
+    if files is None:
+        raise _missing(name, folders)
+    images, labels, test_images, test_labels = (read_idx(path) for path in files)
+    for part, tags, path in ((images, labels, files[0]), (test_images, test_labels, files[2])):
+        if part.ndim != 3 or tags.ndim != 1 or len(part) != len(tags):
+            raise ValueError(
+                f"{path} holds {part.shape} images for {tags.shape} labels: fetch it again."
+            )
+    return RawImages(
+        images[:, None],
+        labels.astype(np.int64),
+        test_images[:, None],
+        test_labels.astype(np.int64),
+    )
+
+
+def _find_idx(folders: list[Path]) -> list[Path] | None:
+    stems = (
+        "train-images-idx3-ubyte",
+        "train-labels-idx1-ubyte",
+        "t10k-images-idx3-ubyte",
+        "t10k-labels-idx1-ubyte",
+    )
+    for folder in folders:
+        found = [
+            path
+            for stem in stems
+            for path in [
+                next((p for p in (folder / stem, folder / f"{stem}.gz") if p.is_file()), None)
+            ]
+            if path is not None
+        ]
+        if len(found) == len(stems):
+            return found
+    return None
+
+
+def _cifar10(data_dir: Path | None, download: bool) -> RawImages:
+    from torchvision.datasets import CIFAR10
+
+    root = data_dir if data_dir is not None else _DEFAULT_FOLDER
+    if not (root / CIFAR10.base_folder).is_dir():
+        if not download:
+            raise _missing("cifar10", [root / CIFAR10.base_folder])
+        _download("cifar10", "CIFAR10", root)
+    try:
+        train, test = CIFAR10(root, train=True), CIFAR10(root, train=False)
+    except RuntimeError as error:
+        raise ValueError(f"{root / CIFAR10.base_folder} is damaged: fetch it again.") from error
+    return RawImages(
+        np.moveaxis(train.data, -1, 1),
+        np.asarray(train.targets, dtype=np.int64),
+        np.moveaxis(test.data, -1, 1),
+        np.asarray(test.targets, dtype=np.int64),
+    )
+
+
+def _download(name: str, class_name: str, root: Path) -> None:
+    from torchvision import datasets
+
+    try:
+        getattr(datasets, class_name)(root, download=True)
+    except (OSError, RuntimeError) as error:
+        raise OSError(
+            f"downloading {name} into {root} failed ({error}): "
+            "check the network, or give a folder that holds the files."
+        ) from error
+
+
+def _missing(name: str, folders: list[Path]) -> FileNotFoundError:
+    ways = {
+        "fashion-mnist": "install Debian's package dataset-fashion-mnist "
+        "(apt install dataset-fashion-mnist), give the folder of its four idx files as data_dir, "
+        "or let torchvision fetch it with download=True",
+        "mnist": "give the folder of its four idx files as data_dir, "
+        "or let torchvision fetch it with download=True",
+        "cifar10": "give the folder that holds cifar-10-batches-py as data_dir, "
+        "or let torchvision fetch it with download=True",
+    }
+    places = ", ".join(str(folder) for folder in folders)
+    return FileNotFoundError(f"{name} was not found in {places}: {ways[name]}.")
+
+
+_LOADERS: dict[str, Callable[[Path | None, bool], RawImages]] = {
+    "digits": _digits,
+    "fashion-mnist": _fashion_mnist,
+    "mnist": _mnist,
+    "cifar10": _cifar10,
+}
