@@ -101,7 +101,9 @@ def _channel_statistics(
     levels = np.arange(256)
     mean, deviation = [], []
     for c in range(pixels.shape[1]):
-        counts = np.bincount(pixels[:, c].ravel(), minlength=256)
+        counts = np.zeros(256, dtype=np.int64)
+        for start in range(0, len(pixels), 1000):  # bincount widens what it is given to int64
+            counts += np.bincount(pixels[start : start + 1000, c].ravel(), minlength=256)
         mean.append(counts @ levels / counts.sum())
         deviation.append(np.sqrt(counts @ levels**2 / counts.sum() - mean[-1] ** 2))
     return torch.tensor(mean, dtype=torch.float64)[:, None, None], torch.tensor(
