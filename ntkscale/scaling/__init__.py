@@ -1,0 +1,25 @@
+"""Exponents and regimes: what a curve or a spectrum says, and what theory predicts from it.
+
+Arrays in, numbers with intervals out; a network, a theory and a file on disk are fitted alike.
+"""
+
+from ntkscale.scaling.broken_power_law import BrokenPowerLawFit, fit_broken_power_law
+from ntkscale.scaling.local_slope import local_slope
+from ntkscale.scaling.power_law import PowerLawFit, fit_power_law
+from ntkscale.scaling.predict import Prediction, predict
+from ntkscale.scaling.regime import Regime, regime
+from ntkscale.scaling.source_capacity import SourceCapacity, source_capacity
+
+__all__ = [
+    "BrokenPowerLawFit",
+    "Prediction",
+    "PowerLawFit",
+    "Regime",
+    "SourceCapacity",
+    "fit_broken_power_law",
+    "fit_power_law",
+    "local_slope",
+    "predict",
+    "regime",
+    "source_capacity",
+]
