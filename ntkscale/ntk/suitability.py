@@ -1,0 +1,158 @@
+"""Is a kernel defined for this model, and is the fast route right for it?
+
+A kernel entry belongs to two samples alone. A forward that mixes the samples of a batch, or draws
+random numbers, has no such kernel, and is refused. Gradients are compared, not outputs: the outputs
+of a centred network are all rounding at first.
+"""
+
+import contextlib
+import random
+import sys
+import warnings
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+
+from ntkscale.ntk.forward import Forward
+
+PROBED = 4
+"""Samples in the batch that is compared with its first two."""
+
+_CURE = "; call model.eval() first"
+
+
+def tolerance(dtype: torch.dtype, device: torch.device) -> float:
+    """Relative difference of two gradients put down to rounding.
+
+    Mixing through batch norm or dropout shows as 0.5 and more; convolutions in TF32, which CUDA
+    uses unless told otherwise, differ by 1e-3 between batch sizes.
+    """
+    if dtype == torch.float64:
+        return 1e-7
+    if dtype == torch.float32:
+        return 1e-2 if device.type == "cuda" else 2e-3
+    return 0.2
+
+
+@contextlib.contextmanager
+def undisturbed(device: torch.device) -> Iterator[None]:
+    """Ordinary eager autograd, whatever the caller's modes are, and random states as they were."""
+    with contextlib.ExitStack() as stack:
+        devices = [device] if device.type == "cuda" else []
+        stack.enter_context(torch.random.fork_rng(devices=devices))
+        stack.enter_context(torch.enable_grad())
+        # The fused attention kernels have no batching rule and no second derivative.
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        stack.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", message="There is a performance drop")
+        if "torch._dynamo" in sys.modules:
+            # Compiled parts inside the model run as they were written.
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        yield
+
+
+def probe(forward: Forward, x: Tensor) -> tuple[Tensor, list[Tensor], int, int]:
+    """Refuse a forward for which no kernel is defined; otherwise learn what the work needs.
+
+    Costs two forward and backward passes of at most four samples.
+
+    Returns:
+        Random cotangents (m, C) of the first m <= 2 samples, the gradient they pull back, the
+        number of outputs C, and the bytes autograd keeps for one sample.
+
+    Raises:
+        ValueError: the forward draws random numbers, answers differently twice, or mixes samples.
+    """
+    for name, module in forward.module.named_modules():
+        if isinstance(module, _DropoutNd) and module.training and module.p > 0:
+            raise ValueError(
+                f"dropout {name!r} is in training mode, so the kernel is random{_CURE}."
+            )
+    head = x[:2]
+    before = _random_states(forward.device)
+    small = forward(forward.chosen, head)
+    if _random_states(forward.device) != before:
+        raise ValueError(
+            f"the model draws random numbers in its forward{_CURE}, or remove the noise."
+        )
+    generator = torch.Generator().manual_seed(0)
+    v = torch.randn(small.shape, generator=generator, dtype=torch.float64).to(small)
+    alone, kept = _gradient(forward, head, v)
+    again = forward(forward.chosen, head)
+    if not _agree(list(again), list(small), small.dtype, forward.device):
+        raise ValueError(f"the model answers the same input differently a second time{_CURE}.")
+    if x.shape[0] > 2:
+        together, _ = _gradient(forward, x[:PROBED], v)
+        if not _agree(together, alone, small.dtype, forward.device):
+            raise ValueError(_mixes(forward.module))
+    return v, alone, small.shape[1], kept // head.shape[0]
+
+
+def pulls_back_alike(
+    rows: list[Tensor], v: Tensor, gradient: list[Tensor], device: torch.device
+) -> bool:
+    """Whether rows (m, C, width), contracted with the cotangents, give autograd's gradient."""
+    flat = torch.cat([torch.einsum("ncw,nc->w", block, v.to(block)) for block in rows])
+    real = [torch.view_as_real(g) if g.is_complex() else g for g in gradient]
+    expected = torch.cat([g.reshape(-1) for g in real]).to(flat)
+    return _agree([flat], [expected], v.dtype, device)
+
+
+def _gradient(forward: Forward, x: Tensor, v: Tensor) -> tuple[list[Tensor], int]:
+    """Gradient of sum v_ic f_c(x_i) over the first samples, and the bytes autograd kept for it."""
+    leaves = {name: p.detach().requires_grad_() for name, p in forward.chosen.items()}
+    seen = {p.untyped_storage().data_ptr() for p in (*leaves.values(), *forward.rest.values())}
+    kept = 0
+
+    def pack(saved: Tensor) -> Tensor:
+        nonlocal kept
+        pointer = 0 if saved.is_sparse else saved.untyped_storage().data_ptr()
+        if pointer not in seen:
+            seen.add(pointer)
+            kept += saved.numel() * saved.element_size()
+        return saved
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved):
+        y = forward(leaves, x)[: v.shape[0]]
+    if not y.requires_grad:
+        return [torch.zeros_like(p) for p in leaves.values()], kept
+    gradients = torch.autograd.grad((y * v).sum(), list(leaves.values()), allow_unused=True)
+    return [
+        torch.zeros_like(p) if g is None else g.to_dense() if g.is_sparse else g
+        for p, g in zip(leaves.values(), gradients, strict=True)
+    ], kept
+
+
+def _agree(a: list[Tensor], b: list[Tensor], dtype: torch.dtype, device: torch.device) -> bool:
+    norms = torch.stack([torch.linalg.vector_norm(t.detach()) for t in b])
+    gaps = torch.stack(
+        [torch.linalg.vector_norm((s - t).detach()) for s, t in zip(a, b, strict=True)]
+    )
+    gap, norm = float(torch.linalg.vector_norm(gaps)), float(torch.linalg.vector_norm(norms))
+    if gap != gap or norm != norm:
+        return True  # A diverged network is nan on every route; its kernel says so by itself.
+    return gap <= tolerance(dtype, device) * norm
+
+
+def _mixes(module: nn.Module) -> str:
+    for name, part in module.named_modules():
+        if isinstance(part, _BatchNorm) and (part.training or part.running_mean is None):
+            cure = _CURE if part.running_mean is not None else "; give it running statistics"
+            return (
+                f"batch norm {name!r} mixes the samples of a batch, so no kernel is defined{cure}."
+            )
+    return (
+        "the model's answer for a sample depends on the other samples of the batch, so no kernel "
+        "is defined; call model.eval(), or take out what mixes them."
+    )
+
+
+def _random_states(device: torch.device) -> tuple[object, ...]:
+    states: tuple[object, ...] = (random.getstate(), torch.get_rng_state().numpy().tobytes())
+    if device.type == "cuda":
+        states += (torch.cuda.get_rng_state(device).numpy().tobytes(),)
+    return states
