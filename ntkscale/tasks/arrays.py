@@ -1,6 +1,7 @@
 """A user's own arrays."""
 
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -76,16 +77,19 @@ def arrays(
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}: give an .npz with inputs and targets.")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(
+            f"{path} is not an npz of plain arrays (it is no zip archive, or a damaged one): "
+            "write it with numpy.savez(path, inputs=..., targets=...)."
+        )
     found: dict[str, np.ndarray] = {}
     try:
         with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("a single array")
             names = archive.files
             for name in ("inputs", "targets"):
                 if name in names:
                     found[name] = archive[name]
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except (ValueError, EOFError, OSError, zlib.error, zipfile.BadZipFile) as error:
         raise ValueError(
             f"{path} is not an npz of plain arrays ({error}): "
             "write it with numpy.savez(path, inputs=..., targets=...)."

@@ -30,8 +30,10 @@ def read_idx(path: Path) -> np.ndarray:
         raise ValueError(f"{path} is not an idx file of unsigned bytes: is it the right file?")
     axes = data[3]
     start = 4 + 4 * axes
+    if len(data) < start:
+        raise ValueError(f"{path} is damaged: it ends inside its header; fetch it again.")
     shape = tuple(int(n) for n in np.frombuffer(data[4:start], dtype=">u4"))
-    if len(shape) != axes or len(data) - start != math.prod(shape):
+    if len(data) - start != math.prod(shape):
         raise ValueError(
             f"{path} is damaged: its header announces shape {shape}, "
             f"{len(data) - start} bytes follow; fetch it again."
