@@ -12,8 +12,8 @@ from ntkscale.scaling.source_capacity import SourceCapacity, source_capacity
 
 __all__ = [
     "BrokenPowerLawFit",
-    "Prediction",
     "PowerLawFit",
+    "Prediction",
     "Regime",
     "SourceCapacity",
     "fit_broken_power_law",

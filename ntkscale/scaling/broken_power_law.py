@@ -1,4 +1,4 @@
-"""A crossover between two power laws: early exponent, late exponent, and where and how they join."""
+"""A crossover between two power laws: both exponents, and where and how sharply they join."""
 
 from dataclasses import dataclass
 
@@ -11,9 +11,11 @@ from ntkscale.scaling.curves import (
     least_squares,
     log_curve,
     smoothly_broken_power_law,
+    solve_line,
 )
 from ntkscale.scaling.departure import departure
 from ntkscale.scaling.noise import weigh_noise
+from ntkscale.scaling.windows import bends
 
 _REFITS = 400
 _SHARPNESS = (0.2, 20.0)
@@ -36,9 +38,9 @@ class BrokenPowerLawFit:
             either side of the crossover.
         prefactor: y at the crossover.
         window: first and last x used.
-        is_broken: whether early and late differ by more than their common uncertainty, and the
-            law leaves no bend behind.
-        reason: why not; empty when the fit is to be believed.
+        is_broken: whether a plain power law fails, early and late differ by more than their common
+            uncertainty, and no bend is left behind.
+        reason: why not, or which exponent not to believe; empty when both are measured.
         r_squared: share of the variance of log y explained.
         residual_correlation: correlation of neighbouring residuals of log y.
         num_points: number of points.
@@ -130,12 +132,20 @@ def fit_broken_power_law(
     step = again[:, 2] - again[:, 1]
     left, right = np.quantile(step, tails)
     early, late = float(parameters[1]), float(parameters[2])
+    line = solve_line(curve)
+    slope = float(line.parameters[1])
+    straight = not departure(curve.u, line.residual, line.jacobian, slope, generator).significant
     bend = departure(curve.u, residual, jacobian[0], late, generator)
-    reason = ""
-    if left <= 0 <= right:
-        reason = "no break: early and late exponent cannot be told apart; fit a plain power law"
-    elif bend.significant and bend.drift > 0.35:
+    is_broken, reason = True, ""
+    if straight or left <= 0 <= right:
+        is_broken = False
+        reason = "no break: a plain power law describes the curve as well; fit that"
+    elif bends(bend):
+        is_broken = False
         reason = "the curve bends more than once; choose a window with a single crossover"
+    elif not bounds[0][3] + 1e-3 < parameters[3] < bounds[1][3] - 1e-3:
+        end, lost = ("start", "early") if parameters[3] < 0 else ("end", "late")
+        reason = f"the crossover lies at the {end} of the window: it does not hold the {lost} law"
     centre = curve.centre
     about = curve.v - curve.v.mean()
     total = float(about @ about)
@@ -149,7 +159,7 @@ def fit_broken_power_law(
         sharpness=float(np.exp(parameters[4])),
         prefactor=float(np.exp(parameters[0])),
         window=curve.window,
-        is_broken=not reason,
+        is_broken=is_broken,
         reason=reason,
         r_squared=1.0 - float(residual @ residual) / total if total > 0 else 0.0,
         residual_correlation=noise.mean_correlation,

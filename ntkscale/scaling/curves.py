@@ -108,9 +108,9 @@ def power_law_with_offset(u: Array, parameters: Array) -> tuple[Array, Array]:
 
 
 def smoothly_broken_power_law(u: Array, parameters: Array) -> tuple[Array, Array]:
-    """Two straight lines joined smoothly, parameters (a, early, late, log crossover, log sharpness).
+    """Two straight lines joined smoothly, parameters (a, early, late, break, log s).
 
-    v = a - early w - (late - early) / s log((1 + exp(s w)) / 2), w = u - log crossover: the local
+    v = a - early w - (late - early) / s log((1 + exp(s w)) / 2), w = u - break: the local
     exponent moves from early to late within about 2 / s of log x on either side.
     """
     a, early, late, crossover, log_s = parameters.T[:, :, None]
@@ -193,3 +193,21 @@ def _sum_of_squares(residual: Array) -> Array:
     with np.errstate(over="ignore", invalid="ignore"):
         total = (residual**2).sum(axis=-1)
     return np.where(np.isfinite(total), total, np.inf)
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A fitted window: parameters (k,), residuals (n,), derivative (n, k)."""
+
+    curve: LogCurve
+    parameters: Array
+    residual: Array
+    jacobian: Array
+
+
+def solve_line(curve: LogCurve) -> Solution:
+    """Least squares of log y by a straight line, parameters (a, p): log y = a - p u."""
+    slope = float(curve.u @ curve.v / (curve.u @ curve.u))
+    parameters = np.array([curve.v.mean(), -slope])
+    value, jacobian = power_law(curve.u, parameters[None])
+    return Solution(curve, parameters, curve.v - value[0], np.array(jacobian[0]))

@@ -1,7 +1,7 @@
 """Does a curve bend away from the law fitted to it, by more than its noise, and by how much?
 
-The residuals are fitted by a quadratic and a cubic in log x on top of the law. Whether that is
-more than noise is judged against noise curves drawn from the residuals themselves; how much it
+The residuals are fitted by a polynomial of degree 2 to 4 in log x on top of the law. Whether that
+is more than noise is judged against noise curves drawn from the residuals themselves; how much it
 matters is read as the local exponent in the first, middle and last third of the window.
 """
 
@@ -36,7 +36,7 @@ class Departure:
 
     @property
     def drift(self) -> float:
-        """Largest minus smallest of the three local exponents, relative to the middle one's size."""
+        """Largest minus smallest of the three local exponents, relative to their mean."""
         span = max(self.exponents) - min(self.exponents)
         return span / max(abs(float(np.mean(self.exponents))), 1e-300)
 
@@ -46,7 +46,7 @@ def departure(
 ) -> Departure:
     """Measure the bend of ``residual`` (n,) left at ``u`` (n,) by a law with ``jacobian`` (n, k).
 
-    With fewer than 12 points only the quadratic is tried; with fewer than k + 3 points nothing can
+    The degree is 4, below 30 points 3, below 12 points 2; with too few points for that nothing can
     be said and the chance is 1.
 
     Cost: 1,000 noise curves of n points.

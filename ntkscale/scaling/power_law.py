@@ -8,22 +8,18 @@ from numpy.typing import ArrayLike
 from ntkscale.scaling.curves import (
     Array,
     LogCurve,
-    least_squares,
+    Solution,
     log_curve,
-    power_law,
-    power_law_with_offset,
+    solve_line,
 )
 from ntkscale.scaling.departure import Departure, departure
-from ntkscale.scaling.noise import Noise, weigh_noise
+from ntkscale.scaling.noise import weigh_noise
+from ntkscale.scaling.offset import last_value, plateau_reason, refit_offset, solve_offset
 from ntkscale.scaling.windows import Window, bends, choose_window, describe_bend
 
 _DRAWS = 2000
-_REFITS = 400
 _VISIBLE_OFFSET = 0.1  # share of the last value below which an offset is an extrapolation
 _NO_OFFSET = (0.0, (0.0, 0.0))
-_SUSPICIOUS = 0.3  # chance of a bend above which no plateau is looked for
-_PLATEAU = 0.2  # share of the last value from which an offset is called a plateau
-_BIASED = 0.08  # of the exponent: what a plateau may take away before the plain law is refused
 _MORE_SCATTER_THAN_TREND = 0.3  # r_squared
 
 
@@ -70,16 +66,6 @@ class PowerLawFit:
         return self.prefactor * x**-self.exponent + self.offset
 
 
-@dataclass(frozen=True)
-class _Solution:
-    """Least squares on one window: parameters (k,), residuals (n,), derivative (n, k)."""
-
-    curve: LogCurve
-    parameters: Array
-    residual: Array
-    jacobian: Array
-
-
 def fit_power_law(
     x: ArrayLike,
     y: ArrayLike,
@@ -122,11 +108,12 @@ def fit_power_law(
     with_offset = _fit_with_offset(curve, window is None, confidence, generator) if offset else None
     if with_offset is not None and with_offset.unsupported is None:
         return with_offset.fit
+    generator = np.random.default_rng(seed)  # the plain fit is the same whatever came before
     found = _window(curve, False, window is None, generator)
-    s = _solve_line(curve.part(found.start, found.stop))
+    s = solve_line(curve.part(found.start, found.stop))
     fit = _report_line(s, found, confidence, generator)
     if with_offset is None:
-        plateau = _plateau(s, found.bend, generator) if fit.is_power_law else ""
+        plateau = plateau_reason(s, found.bend, generator) if fit.is_power_law else ""
         return replace(fit, is_power_law=False, reason=plateau) if plateau else fit
     other = with_offset.fit
     both = fit.interval
@@ -150,67 +137,25 @@ class _OffsetFit:
 
 def _window(curve: LogCurve, offset: bool, search: bool, generator: np.random.Generator) -> Window:
     def measure(part: LogCurve) -> Departure:
-        s = (_solve_offset if offset else _solve_line)(part)
+        s = (solve_offset if offset else solve_line)(part)
         return departure(part.u, s.residual, s.jacobian, float(s.parameters[1]), generator)
 
     if search:
         return choose_window(curve, measure)
     bend = measure(curve)
     holds = not bends(bend)
-    return Window(0, len(curve.u), bend, holds, "" if holds else describe_bend(bend))
-
-
-def _solve_line(curve: LogCurve) -> _Solution:
-    slope = float(curve.u @ curve.v / (curve.u @ curve.u))
-    parameters = np.array([curve.v.mean(), -slope])
-    value, jacobian = power_law(curve.u, parameters[None])
-    return _Solution(curve, parameters, curve.v - value[0], np.array(jacobian[0]))
-
-
-def _solve_offset(curve: LogCurve) -> _Solution:
-    u, v = curve.u, curve.v
-    lowest = np.exp(np.quantile(v, 0.1))
-    starts = []
-    for share in (-1.0, 0.0, 0.3, 0.6, 0.8, 0.9, 0.97, 1.0):
-        c = share * lowest
-        above = np.exp(v) - c
-        good = above > 1e-3 * lowest
-        # An error of log y counts y / (y - c) times in log(y - c).
-        weight = np.where(good, above / np.exp(v), 0.0)
-        basis = np.column_stack([np.ones_like(u), -u])
-        a, p = np.linalg.lstsq(
-            basis * weight[:, None], np.log(np.where(good, above, 1.0)) * weight, rcond=None
-        )[0]
-        starts.append([a, p, c])
-    best, cost = least_squares(power_law_with_offset, u, v, np.array(starts))
-    parameters = best[int(np.argmin(cost))]
-    value, jacobian = power_law_with_offset(u, parameters[None])
-    return _Solution(curve, parameters, v - value[0], np.array(jacobian[0]))
+    return Window(
+        0, len(curve.u), bend, holds, "" if holds else f"no power law: {describe_bend(bend)}"
+    )
 
 
 def _report_line(
-    s: _Solution, found: Window, confidence: float, generator: np.random.Generator
+    s: Solution, found: Window, confidence: float, generator: np.random.Generator
 ) -> PowerLawFit:
     noise = weigh_noise(s.residual, s.jacobian)
     shifts = noise.draw(_DRAWS, len(s.residual), generator) @ np.linalg.pinv(s.jacobian)[1]
     exponent = float(s.parameters[1])
     return _report(s, found, exponent - shifts, noise.mean_correlation, _NO_OFFSET, confidence)
-
-
-def _refit_offset(s: _Solution, noise: Noise, draws: int, generator: np.random.Generator) -> Array:
-    """Parameters (<= draws, 3) of the law with offset fitted again under drawn noise."""
-    again, cost = least_squares(
-        power_law_with_offset,
-        s.curve.u,
-        s.curve.v - s.residual + noise.draw(draws, len(s.residual), generator),
-        np.tile(s.parameters, (draws, 1)),
-        iterations=30,
-    )
-    return again[np.isfinite(cost)]
-
-
-def _last_value(s: _Solution) -> float:
-    return float(np.exp((s.curve.v - s.residual).min()))
 
 
 def _fit_with_offset(
@@ -221,12 +166,12 @@ def _fit_with_offset(
     unit = float(np.exp(size))
     curve = LogCurve(curve.u, curve.v - size, curve.centre)
     found = _window(curve, True, search, generator)
-    s = _solve_offset(curve.part(found.start, found.stop))
+    s = solve_offset(curve.part(found.start, found.stop))
     noise = weigh_noise(s.residual, s.jacobian)
-    again = _refit_offset(s, noise, _REFITS, generator)
+    again = refit_offset(s, noise, generator)
     c = float(s.parameters[2])
     low, high = (float(edge) for edge in np.quantile(again[:, 2], _tails(confidence)))
-    share = c / _last_value(s)
+    share = c / last_value(s)
     unsupported = None
     if c <= 0:
         unsupported = "the curve does not level off, so no offset was fitted"
@@ -247,30 +192,8 @@ def _fit_with_offset(
     return _OffsetFit(fit, unsupported)
 
 
-def _plateau(line: _Solution, bend: Departure, generator: np.random.Generator) -> str:
-    """Why an offset describes a seemingly straight curve better; empty when it does not."""
-    first, _, last = bend.exponents
-    if bend.chance > _SUSPICIOUS or abs(last) > abs(first):
-        return ""
-    curve = LogCurve(line.curve.u, line.curve.v - line.curve.v.mean(), line.curve.centre)
-    s = _solve_offset(curve)
-    exponent, c = s.parameters[1:].tolist()
-    share = c / _last_value(s)
-    plain = float(line.parameters[1])
-    if share < _PLATEAU or abs(exponent - plain) < _BIASED * abs(exponent):
-        return ""
-    again = _refit_offset(s, weigh_noise(s.residual, s.jacobian), _REFITS, generator)
-    if np.quantile(again[:, 2], 0.01) <= 0:
-        return ""
-    return (
-        f"the curve levels off: an offset of {share:.0%} of its last value would make the exponent "
-        f"{exponent:.3g} instead of {plain:.3g}; fit offset=True, or give the window in which a "
-        "plain power law is meant"
-    )
-
-
 def _report(
-    s: _Solution,
+    s: Solution,
     found: Window,
     exponents: Array,
     correlation: float,
@@ -297,7 +220,7 @@ def _report(
     else:
         accepted, reason = True, found.reason
         if bend.significant and not reason:
-            reason = f"slight bend: {describe_bend(bend)}, and the interval spans it"
+            reason = f"slight bend, spanned by the interval: {describe_bend(bend)}"
     with np.errstate(over="ignore"):
         prefactor = float(np.exp(s.parameters[0] + exponent * s.curve.centre))
     return PowerLawFit(

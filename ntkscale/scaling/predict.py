@@ -53,7 +53,7 @@ def predict(alpha: float, beta: float) -> Prediction:
     """Predict every exponent from the capacity ``alpha`` and the source ``beta``.
 
     Feature learning rescales time: a rich network's exponents in t are the lazy ones times
-    2 / (1 + beta) on a hard task (beta < 1) and unchanged otherwise; those in N and P do not change.
+    2 / (1 + beta) on a hard task (beta < 1), the same otherwise; those in N and P do not change.
 
     **alpha < 1** does occur in spectra measured on finitely many points. The sum of k^-alpha then
     hangs on its last terms, not its first: the trace sits in the far tail, where the fit says

@@ -22,7 +22,8 @@ class SourceCapacity:
         beta: power above k ~ eigenvalue_k^beta.
         alpha_interval, beta_interval: where they lie with probability ``confidence``: correlated
             residuals, and what the two exponents are in the first, middle and last half of the
-            window (in log k), whichever reaches further.
+            window (in log k), whichever reaches further; for beta also what it is when power k
+            itself counts as remaining.
         window: first and last k used, 1-based and inclusive.
         alpha_r_squared, beta_r_squared: share of the variance of the logarithm explained.
         num_eigenvalues: how many eigenvalues are positive beyond rounding.
@@ -77,7 +78,7 @@ def source_capacity(
         ValueError: shapes differ, numbers not finite, negative power or tail, a window outside the
             usable indices or of fewer than five, a confidence outside (0, 1).
     """
-    values, remaining, usable = _remaining_power(eigenvalues, power, tail)
+    values, strength, remaining, usable = _remaining_power(eigenvalues, power, tail)
     if not 0.0 < confidence < 1.0:
         raise ValueError(f"confidence must lie between 0 and 1, not {confidence}; 0.95 is usual.")
     first, last = _default_window(len(values), usable) if window is None else window
@@ -95,14 +96,17 @@ def source_capacity(
     log_k = np.log(k)
     log_value = np.log(values[first - 1 : last])
     log_remaining = np.log(remaining[first - 1 : last])
+    # Whether power k itself counts as remaining is a convention: both lie in the interval.
+    log_with_own = np.log(remaining[first - 1 : last] + strength[first - 1 : last])
     generator = np.random.default_rng(seed)
     alpha, alpha_interval, alpha_r2 = _slope(log_k, log_value, log_k, confidence, generator)
-    beta, beta_interval, beta_r2 = _slope(log_value, log_remaining, log_k, confidence, generator)
+    beta, (low, high), beta_r2 = _slope(log_value, log_remaining, log_k, confidence, generator)
+    own = _line(log_value, log_with_own)
     return SourceCapacity(
         alpha=-alpha,
         beta=beta,
         alpha_interval=(-alpha_interval[1], -alpha_interval[0]),
-        beta_interval=beta_interval,
+        beta_interval=(min(low, own), max(high, own)),
         window=(int(first), int(last)),
         alpha_r_squared=alpha_r2,
         beta_r_squared=beta_r2,
@@ -113,8 +117,8 @@ def source_capacity(
 
 def _remaining_power(
     eigenvalues: ArrayLike, power: ArrayLike, tail: float
-) -> tuple[Array, Array, int]:
-    """Descending eigenvalues, power above each plus tail, and how many indices are usable."""
+) -> tuple[Array, Array, Array, int]:
+    """Descending eigenvalues, power of each, power above it plus tail, number of usable indices."""
     values = np.asarray(eigenvalues, dtype=np.float64)
     strength = np.asarray(power, dtype=np.float64)
     if values.ndim != 1 or values.shape != strength.shape:
@@ -146,7 +150,7 @@ def _remaining_power(
     remaining = np.append(np.cumsum(strength[::-1])[::-1][1:], 0.0) + tail
     usable = int(np.argmin(np.append(values > _ROUNDING * values[0], False)))
     usable = min(usable, int(np.argmin(np.append(remaining > _ROUNDING * total, False))))
-    return values, remaining, usable
+    return values, strength, remaining, usable
 
 
 def _share_among_equals(values: Array, strength: Array) -> Array:
@@ -183,9 +187,13 @@ def _slope(
     for start in (0.0, 0.25, 0.5):
         edges = log_k[0] + (log_k[-1] - log_k[0]) * np.array([start, start + 0.5])
         part = (log_k >= edges[0] - 1e-9) & (log_k <= edges[1] + 1e-9)
-        about = x[part] - x[part].mean()
-        if part.sum() >= FEWEST_POINTS and about @ about > 0:
-            candidates.append(float(about @ y[part] / (about @ about)))
+        if part.sum() >= FEWEST_POINTS and np.ptp(x[part]) > 0:
+            candidates.append(_line(x[part], y[part]))
     variance = float(((y - y.mean()) ** 2).sum())
     r_squared = 1.0 - float(residual @ residual) / variance if variance > 0 else 0.0
     return slope, (min(candidates), max(candidates)), r_squared
+
+
+def _line(x: Array, y: Array) -> float:
+    about = x - x.mean()
+    return float(about @ y / (about @ about))

@@ -87,16 +87,13 @@ def choose_window(curve: LogCurve, measure: Callable[[LogCurve], Departure]) -> 
             bend = None if found is None else straight(*found)
             if found is not None and bend is not None:
                 return Window(*found, bend, False, _late_departure(curve, found[1], bend))
-    return Window(0, n, whole, False, describe_bend(whole))
+    return Window(0, n, whole, False, f"no power law: {describe_bend(whole)}")
 
 
 def describe_bend(bend: Departure) -> str:
-    """One sentence on a curve that is no power law anywhere."""
+    """Words for the local exponents of a curve that bends."""
     first, middle, last = bend.exponents
-    return (
-        "the curve bends on log-log axes: its local exponent goes "
-        f"{first:.3g}, {middle:.3g}, {last:.3g} over the window"
-    )
+    return f"the local exponent goes {first:.3g}, {middle:.3g}, {last:.3g} over the window"
 
 
 def _late_departure(curve: LogCurve, stop: int, bend: Departure) -> str:

@@ -1,0 +1,121 @@
+"""regime and predict against balances of terms solved by brute force."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from scipy.optimize import brentq
+
+from ntkscale.scaling import predict, regime
+
+
+@pytest.mark.parametrize(
+    ("alpha", "beta", "expected"),
+    [
+        (2.0, 0.5, "hard"),
+        (2.0, 1.0, "easy"),
+        (2.0, 1.49, "easy"),
+        (2.0, 1.5, "super-easy"),
+        (1.5, 4.0 / 3.0, "super-easy"),
+        (1.5, 2.2, "super-easy"),
+        (1.0, 1.0, "super-easy"),
+        (0.8, 0.99, "hard"),
+        (0.8, 1.0, "super-easy"),
+        (0.3, 0.1, "hard"),
+    ],
+)
+def test_regimes_and_ties(alpha, beta, expected):
+    assert regime(alpha, beta) == expected
+    assert predict(alpha, beta).regime == expected
+
+
+@pytest.mark.parametrize("alpha", [1.1, 1.5, 2.0, 4.0])
+@pytest.mark.parametrize("beta", [0.1, 0.5, 0.9, 1.05, 1.2, 1.6, 2.5])
+def test_compute_optimum_balances_the_terms_of_the_loss(alpha, beta):
+    """Minimise the sum of the two dominant terms over N at two budgets; compare the slopes."""
+    prediction = predict(alpha, beta)
+    faster = 1.0  # easier tasks gain nothing from learning features
+    for rich in (False, True):
+        if prediction.regime == "hard":
+            faster = 2 / (1 + beta) if rich else 1.0
+
+        def loss(log_n, log_c, faster=faster):
+            log_t = log_c - log_n
+            time = np.exp(-beta * faster * log_t)
+            if prediction.regime == "hard":
+                return time + np.exp(-alpha * beta * log_n)
+            transient = np.exp(-log_n - (1 - 1 / alpha) * log_t)
+            batch = np.exp(-(2 - 1 / alpha) * log_t)
+            return transient + (batch if prediction.regime == "super-easy" else time)
+
+        best = []
+        for log_c in (200.0, 300.0):
+            log_n = np.linspace(0, log_c, 200_001)
+            values = loss(log_n, log_c)
+            at = int(np.argmin(values))
+            best.append((np.log(values[at]), log_n[at]))
+        slopes = (np.array(best[1]) - np.array(best[0])) / 100.0
+        found = (
+            (prediction.compute_rich, prediction.best_width_rich)
+            if rich
+            else (prediction.compute_lazy, prediction.best_width_lazy)
+        )
+        assert found == pytest.approx((-slopes[0], slopes[1]), abs=2e-3)
+
+
+def test_table_values():
+    hard = predict(2.0, 0.5)
+    assert hard.time_rich == pytest.approx(2 / 3)
+    assert hard.compute_lazy == pytest.approx(1 / 3)
+    assert hard.compute_rich == pytest.approx(2 * 2 * 0.5 / (2 * 1.5 + 2))
+    assert hard.kernel_growth == pytest.approx(1 / 3)
+    assert hard.model == pytest.approx(1.0)
+    assert hard.best_width_rich == pytest.approx(2 / (2 + 2 * 1.5))
+    easy = predict(2.0, 1.25)
+    assert easy.time_rich == easy.time_lazy == 1.25
+    assert easy.kernel_growth == 0.0
+    assert easy.model == pytest.approx(2.0)
+    assert easy.data == pytest.approx(2.5)
+    assert easy.compute_rich == pytest.approx(2.5 / 3.5)
+    assert easy.width_transient_lazy == pytest.approx(0.5)
+    assert predict(1.5, 2.5).compute_lazy == pytest.approx(1 - 1 / 3)
+    assert predict(1.5, 2.5).batch_transient_rich == pytest.approx(2 - 1 / 1.5)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        hard.alpha = 3.0  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@pytest.mark.parametrize(("alpha", "beta"), [(2.0, 0.5), (2.0, 1.5), (0.7, 0.5)])
+def test_model_bottleneck_by_its_deterministic_equivalent(alpha, beta):
+    """L(N) = sum power kappa / (lambda + kappa), N = sum lambda / (lambda + kappa)."""
+    k = np.geomspace(1, 1e9, 20_001)
+    weight = np.gradient(k)
+    spectrum, power = k**-alpha, k ** -(alpha * beta + 1)
+
+    def bottleneck(width):
+        def excess(log_kappa):
+            return (weight * spectrum / (spectrum + np.exp(log_kappa))).sum() - width
+
+        kappa = np.exp(brentq(excess, -60.0, 20.0))
+        return (weight * power * kappa / (spectrum + kappa)).sum()
+
+    # For alpha < 1 a width counts once the tail's ridge lies inside the spectrum.
+    widths = (1e3, 1e4) if alpha > 1 else (1e5, 1e7)
+    fallen = bottleneck(widths[0]) / bottleneck(widths[1])
+    slope = np.log(fallen) / np.log(widths[1] / widths[0])
+    assert slope == pytest.approx(predict(alpha, beta).model, abs=0.08)
+
+
+def test_small_alpha_stays_finite():
+    for beta in (0.2, 0.9, 1.0, 3.0):
+        prediction = predict(0.4, beta)
+        values = [v for v in dataclasses.astuple(prediction) if isinstance(v, float)]
+        assert np.isfinite(values).all()
+        assert prediction.batch_transient_lazy == 0.0
+        assert prediction.best_width_lazy + prediction.best_time_lazy == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("alpha", "beta"), [(0.0, 1.0), (-1.0, 1.0), (1.0, 0.0), (2.0, np.nan)])
+def test_bad_exponents(alpha, beta):
+    for call in (regime, predict):
+        with pytest.raises(ValueError, match="positive finite"):
+            call(alpha, beta)
