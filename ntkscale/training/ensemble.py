@@ -41,8 +41,7 @@ class Ensemble(nn.Module):
         gammas = [torch.as_tensor(getattr(model, "gamma", 1.0)) for model in models]
         self.register_buffer("_gamma", torch.stack([gamma.detach().double() for gamma in gammas]))
         self.members = len(models)
-        self._parameter_names = tuple(parameters)
-        self._buffer_names = tuple(buffers)
+        self._names = (*parameters, *buffers)
         self._models = models  # a tuple, so that the members' tensors are not registered twice
         self._share_storage()
 
@@ -53,14 +52,15 @@ class Ensemble(nn.Module):
 
     def forward(self, x: Float[Tensor, "n ..."]) -> Float[Tensor, "E n C"]:
         """Outputs of every member on the same inputs."""
-        parameters = {name: self._parameters[_stacked(name)] for name in self._parameter_names}
-        buffers = {name: self._buffers[_stacked(name)] for name in self._buffer_names}
+        stacks = self._parameters | self._buffers
+        named = {name: stacks[_stacked(name)] for name in self._names}
+        tensors = {name: value for name, value in named.items() if value is not None}
         template = self._models[0]
 
-        def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor]) -> Tensor:
-            return functional_call(template, (parameters, buffers), (x,))
+        def one(tensors: dict[str, Tensor]) -> Tensor:
+            return functional_call(template, tensors, (x,))
 
-        return torch.vmap(one)(parameters, buffers)
+        return torch.vmap(one)(tensors)
 
     def member(self, index: int) -> tuple[nn.Module, dict[str, Tensor]]:
         """One member as an ordinary network, with its parameters by name.

@@ -24,6 +24,14 @@ def outputs_on(network: nn.Module, inputs: Float[Tensor, "n ..."]) -> Float[Tens
     return chunks[0] if len(chunks) == 1 else torch.cat(chunks, dim=-2)
 
 
+def answers(task: Task) -> Tensor:
+    """What the loss of a task compares outputs with: targets, or labels under cross-entropy."""
+    if task.loss == "mse":
+        return task.targets
+    assert task.labels is not None  # a Task refuses cross-entropy without labels
+    return task.labels
+
+
 def training_losses(network: nn.Module, task: Task) -> list[float]:
     """What is optimised, on the whole training set, for each member (one for a single network)."""
     outputs = outputs_on(network, task.inputs)
@@ -33,7 +41,7 @@ def training_losses(network: nn.Module, task: Task) -> list[float]:
 def evaluate(network: nn.Module, task: Task) -> dict[str, list[float]]:
     """Rows of the schema for training and, if there is one, test set; a number per member.
 
-    `mse` belongs to tasks trained on it; accuracies to tasks with labels and several outputs.
+    `mse` belongs to tasks trained on it, accuracies to tasks with labels.
     """
     outputs = outputs_on(network, task.inputs)
     rows = {"loss": _loss(outputs, task)} | _quality(outputs, task.targets, task.labels, task, "")
@@ -44,9 +52,7 @@ def evaluate(network: nn.Module, task: Task) -> dict[str, list[float]]:
 
 
 def _loss(outputs: Tensor, task: Task) -> Tensor:
-    answers = task.targets if task.loss == "mse" else task.labels
-    assert answers is not None
-    return LOSSES[task.loss].value(outputs, answers) / len(answers)
+    return LOSSES[task.loss].value(outputs, answers(task)) / len(task.inputs)
 
 
 def _quality(
@@ -55,6 +61,8 @@ def _quality(
     rows = {}
     if targets is not None and task.loss == "mse":
         rows[f"{prefix}mse"] = squared_error(outputs, targets) / len(targets)
-    if labels is not None and outputs.shape[-1] > 1:
-        rows[f"{prefix}accuracy"] = (outputs.argmax(-1) == labels).double().mean(-1)
+    if labels is not None:
+        # One column of -1 and +1 stands for two classes.
+        chosen = outputs.argmax(-1) if outputs.shape[-1] > 1 else (outputs[..., 0] > 0).long()
+        rows[f"{prefix}accuracy"] = (chosen == labels).double().mean(-1)
     return rows

@@ -33,8 +33,8 @@ class FlowStep:
 
     lambda_max comes from power iteration on J^T J in parameter space, started from the vector
     reached last time with a tenth of a fresh random direction, without which a direction that
-    overtakes the leading one could stay unseen. A refresh costs as much as two or three training
-    steps and takes one iteration where the kernel hardly moved since the last. Between refreshes
+    overtakes the leading one could stay unseen. A refresh costs as much as four or five training
+    steps, with two or three iterations. Between refreshes
     the kernel is assumed to grow once more by what it grew since the last; if that was above 10 %,
     the interval is halved. The interval is 1 in the first 50 steps, then step/50, at most 100.
     """
@@ -151,7 +151,7 @@ class FlowStep:
             vector = {name: v + _FRESH * fresh[name] for name, v in self._vector.items()}
             vector, _ = self._normalised(vector)
         product = self._gram_product()
-        largest = 0.0 if first else self.lambda_max
+        largest = 0.0  # two iterations at least: one agrees with the last refresh too easily
         for _ in range(iterations):
             before = largest
             vector, norms = self._normalised(product(vector))

@@ -93,7 +93,8 @@ class Update:
             if self._frozen is None:
                 value.mul_(kept)
             else:
-                value.mul_(torch.where(_rows(self._frozen, value), 1.0, kept))
+                factors = torch.full_like(self._gamma2, kept, dtype=value.dtype)
+                value.mul_(_rows(factors.masked_fill(self._frozen, 1.0), value))
         if self._members:
             if self._frozen is not None:
                 gradient.masked_fill_(_rows(self._frozen, gradient), 0)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ntkscale.tasks import Task
 from ntkscale.training.batches import Batches
 from ntkscale.training.distributed import data_parallel, rank, ranks, sum_over_ranks, unwrapped
-from ntkscale.training.evaluation import evaluate, training_losses
+from ntkscale.training.evaluation import answers, evaluate, training_losses
 from ntkscale.training.flow import FlowStep
 from ntkscale.training.interruption import Interruption
 from ntkscale.training.losses import LOSSES
@@ -65,8 +65,8 @@ class Trainer:
         ended: status of a run that is over, or None.
 
     Raises:
-        ValueError: a batch larger than the set, cross-entropy without labels, augmentation of
-            inputs that are not images, nothing to train.
+        ValueError: a batch larger than the set, augmentation of inputs that are not images, nothing
+            to train.
     """
 
     def __init__(
@@ -81,9 +81,6 @@ class Trainer:
         self._device = first.device
         self.task = task.to(first.device, first.dtype)
         self._loss = LOSSES[self.task.loss]
-        answers = self.task.targets if self.task.loss == "mse" else self.task.labels
-        if answers is None:
-            raise ValueError(f"task {task.name!r} lacks the labels cross-entropy needs: add them.")
 
         gamma = torch.as_tensor(getattr(self.network, "gamma", 1.0), device=self._device)
         self.members = gamma.numel()
@@ -97,10 +94,10 @@ class Trainer:
             rank=rank(),
             ranks=ranks(),
         )
-        self._inputs, self._answers = self.task.inputs, answers
+        self._inputs, self._answers = self.task.inputs, answers(self.task)
         if self._batches.full and ranks() > 1:
             share = self._batches.indices(0).to(self._device)
-            self._inputs, self._answers = self._inputs[share], answers[share]
+            self._inputs, self._answers = self._inputs[share], self._answers[share]
         self._update = Update(self._parameters, gamma, optimisation)
         self._flow: FlowStep | None = None
         if optimisation.method == "flow":
@@ -136,8 +133,8 @@ class Trainer:
         """Per member, whether it has not diverged."""
         return [step is None for step in self.diverged_at]
 
-    def evaluate(self) -> dict[str, float] | dict[str, list[float]]:
-        """How well the network does now, under schema names; a list per name for an ensemble.
+    def evaluate(self) -> dict[str, Any]:
+        """How well the network does now, under schema names: numbers, or lists for an ensemble.
 
         `loss`, and as far as the task allows `mse`, `accuracy`, `test_mse`, `test_accuracy`, on the
         whole training and test set, in chunks, summed in float64; `mse` only for tasks trained on
@@ -282,15 +279,15 @@ class Trainer:
         eta = self._step_size(target)
         if math.isnan(eta):
             return
-        inputs, answers = self._batch()
+        inputs, targets = self._batch()
         outputs = self.model(inputs)
         values = outputs.detach()
         if self.step % _CHECK == 0:
-            self._look(values, answers)
+            self._look(values, targets)
             if not any(self.running):
                 return
         # Processes average their gradients, so each multiplies its share by their number.
-        gradient = self._loss.gradient(values, answers) * (ranks() / self._batches.size)
+        gradient = self._loss.gradient(values, targets) * (ranks() / self._batches.size)
         outputs.backward(gradient)
         self._update.apply(eta)
         self.step += 1
@@ -313,15 +310,15 @@ class Trainer:
 
     def _batch(self) -> tuple[Tensor, Tensor]:
         """Inputs and answers of this step, our share of them."""
-        inputs, answers = self._inputs, self._answers
+        inputs, targets = self._inputs, self._answers
         if not self._batches.full:
             chosen = self._batches.indices(self.step).to(self._device)
-            inputs, answers = inputs[chosen], answers[chosen]
-        return self._batches.augment(inputs, self.step), answers
+            inputs, targets = inputs[chosen], targets[chosen]
+        return self._batches.augment(inputs, self.step), targets
 
-    def _look(self, outputs: Tensor, answers: Tensor) -> None:
+    def _look(self, outputs: Tensor, targets: Tensor) -> None:
         """Read the losses of this batch and mark the members that diverged."""
-        losses = self._loss.value(outputs, answers) / self._batches.size
+        losses = self._loss.value(outputs, targets) / self._batches.size
         sum_over_ranks([losses])
         self.recent_loss = losses.reshape(-1).tolist()
         limits = zip(self.recent_loss, self._blow_up, strict=True)
@@ -365,9 +362,7 @@ class Trainer:
         """Loss per member now, or that of f = 0 if it is larger (a network may start trained)."""
         losses = training_losses(self.network, self.task)
         zeros = torch.zeros_like(self.task.targets)
-        answers = self.task.targets if self.task.loss == "mse" else self.task.labels
-        assert answers is not None
-        silent = float(self._loss.value(zeros, answers)) / len(zeros)
+        silent = float(self._loss.value(zeros, answers(self.task))) / len(zeros)
         return [max(loss, silent) for loss in losses]
 
     def _measure(self, on_measure: Callable[["Trainer"], object] | None) -> None:
