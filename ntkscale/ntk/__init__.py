@@ -6,6 +6,7 @@ factor of width, richness or number of outputs is put in.
 Kernels
     gram                 the kernel on one or two sets of inputs: traced, diagonal, full
     gram_by_parameter    the kernel of every parameter in one pass; their sum is the kernel
+    unwrap               the module under the wrappers of compilation and data parallelism
 
 Measures (plain arrays in, plain numbers out; autograd goes through them)
     kernel_distance      1 - <K1, K2> / (|K1| |K2|), the distance S between two kernels' shapes
@@ -14,10 +15,12 @@ Measures (plain arrays in, plain numbers out; autograd goes through them)
     effective_rank       (tr K)^2 / tr K^2
     trace                sum of the diagonal
     eigensystem          eigenvalues, largest first, and eigenvectors with a fixed sign
+    fix_signs            that sign, for eigenvectors from elsewhere
     target_power         squared target coefficient on each eigenvector, per sample
 """
 
-from ntkscale.ntk.eigen import eigensystem, target_power
+from ntkscale.ntk.eigen import eigensystem, fix_signs, target_power
+from ntkscale.ntk.forward import unwrap
 from ntkscale.ntk.kernel import gram, gram_by_parameter
 from ntkscale.ntk.measures import (
     alignment,
@@ -31,10 +34,12 @@ __all__ = [
     "alignment",
     "effective_rank",
     "eigensystem",
+    "fix_signs",
     "gram",
     "gram_by_parameter",
     "kernel_change",
     "kernel_distance",
     "target_power",
     "trace",
+    "unwrap",
 ]

@@ -88,7 +88,7 @@ def panels(
         last = min(first + plan.rows, x1.shape[0])
         width = last if x2 is None else x2.shape[0]
         panel = [
-            torch.zeros(last - first, width, *tail, dtype=torch.float64, device=x1.device)
+            torch.zeros(last - first, width, *tail, dtype=_sums(x1.device), device=x1.device)
             for _ in jacobian.columns.widths
         ]
         seen = 0
@@ -130,7 +130,7 @@ def _product(
     left: Float[Tensor, "a w"], right: Float[Tensor, "b w"], symmetric: bool
 ) -> Float[Tensor, "a b"]:
     """left @ right^T in float64 sums; bitwise symmetric where both are the same rows."""
-    sums = left.new_zeros(left.shape[0], right.shape[0], dtype=torch.float64)
+    sums = left.new_zeros(left.shape[0], right.shape[0], dtype=_sums(left.device))
     tile = TILE if symmetric else max(1, left.shape[0])
     for first in range(0, left.shape[0], tile):
         last = first + tile if symmetric else right.shape[0]
@@ -141,3 +141,8 @@ def _product(
     if symmetric:
         sums = torch.tril(sums) + torch.tril(sums, -1).T
     return sums
+
+
+def _sums(device: torch.device) -> torch.dtype:
+    """What sums are taken in: float64 wherever the device has it."""
+    return torch.float32 if device.type == "mps" else torch.float64

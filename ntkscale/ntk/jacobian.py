@@ -134,7 +134,7 @@ class Jacobian:
         for first in range(0, x.shape[0], samples):
             part = x[first : first + samples]
             copies = {name: p.expand(part.shape[0], *p.shape) for name, p in chosen.items()}
-            y, pull_back = torch.func.vjp(
+            y, pull_back, *_ = torch.func.vjp(
                 lambda p, part=part: torch.func.vmap(one)(p, part), copies
             )
             for j in range(0, len(outputs), together):

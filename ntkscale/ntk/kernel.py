@@ -19,7 +19,8 @@ Output = Literal["trace", "diagonal", "full"] | int | Callable[[Any], Tensor]
 Progress = Callable[[int, int], object]
 
 MEMORY = 1 << 30
-"""Default budget for Jacobian rows on a processor; on a CUDA device, a quarter of what is free."""
+"""Default budget for Jacobian rows on a processor; on a CUDA device, an eighth of its memory:
+not of what happens to be free, so that equal runs cut the work equally, to the last bit."""
 
 
 def gram(
@@ -52,8 +53,8 @@ def gram(
         method: "jacobian" is the one method there is; "auto" picks it.
         create_graph: keep the autograd graph, so that the kernel can be differentiated with respect
             to the inputs and the parameters. The whole Jacobian is then held, whatever `memory` is.
-        memory: budget in bytes for the Jacobian rows held at a time; None is 1 GiB, or a quarter of
-            the free memory of a CUDA device. The kernel itself and one panel of it come on top.
+        memory: budget in bytes for the Jacobian rows held at a time; None is 1 GiB, or an eighth
+            of a CUDA device's memory. The kernel itself and one panel of it come on top.
             Too small a budget costs time, never an error: rows are computed again.
         out: path of a `.npy` file the kernel is written to panel by panel through a memory map;
             the returned tensor is that map. The file appears under its name once it is complete.
@@ -128,7 +129,7 @@ def _kernels(
     if memory is None:
         memory = MEMORY
         if forward.device.type == "cuda":
-            memory = torch.cuda.mem_get_info(forward.device)[0] // 4
+            memory = torch.cuda.mem_get_info(forward.device)[1] // 8
     with undisturbed(forward.device):
         v, gradient, count, sample_bytes = probe(forward, x1.detach())
         kind, outputs = _outputs(output, count)
@@ -170,8 +171,10 @@ def _inputs(x: Tensor, name: str, forward: Forward, create_graph: bool) -> Tenso
 def _outputs(output: Output, count: int) -> tuple[Kind, Sequence[int]]:
     if callable(output) or output == "trace":
         return "trace", range(count)
-    if output == "diagonal" or output == "full":
-        return output, range(count)
+    if output == "diagonal":
+        return "diagonal", range(count)
+    if output == "full":
+        return "full", range(count)
     if isinstance(output, int) and not isinstance(output, bool):
         if not -count <= output < count:
             raise ValueError(

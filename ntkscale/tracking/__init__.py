@@ -1,0 +1,12 @@
+"""Follow the tangent kernel of a network while it trains, on anyone's model and loop.
+
+KernelTracker          measures the kernel on a fixed probe set, one row at a time
+default_measurements   how many snapshots stay below 5 % of a training run
+default_steps          the log-spaced steps at which to take that many
+log_spaced             log-spaced numbers from first to last
+"""
+
+from ntkscale.tracking.schedule import default_measurements, default_steps, log_spaced
+from ntkscale.tracking.tracker import KernelTracker
+
+__all__ = ["KernelTracker", "default_measurements", "default_steps", "log_spaced"]
