@@ -52,7 +52,7 @@ def cases() -> list[tuple[str, Task, int | None, Callable[[int, float], Network]
 
     return [
         *((f"circle, MLP 1 x {n}, batch 256", ring, None, mlp(n, 1)) for n in (32, 128, 1024)),
-        *((f"circle, MLP 3 x {n}, batch 32", ring, 32, mlp(n, 3)) for n in (32, 128)),
+        *((f"circle, MLP 3 x {n}, batch 32", ring, 32, mlp(n, 3)) for n in (16, 32, 128)),
         *((f"28 x 28, MLP 2 x {n}, batch 32", pictures, 32, wide(n)) for n in (64, 256)),
         ("28 x 28, CNN 8, batch 32", pictures, 32, cnn(8)),
     ]
