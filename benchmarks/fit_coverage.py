@@ -112,14 +112,17 @@ def main() -> int:
         curves = [draw_curve(rng, smooth=smooth) for _ in range(settings.curves)]
         fits = [fit_power_law(c.x, c.x**-c.exponent * np.exp(c.noise)) for c in curves]
         kind = "smooth" if smooth else "rough"
+        # Infinitely smooth noise is none of the noises the fit weighs: it may err to the wide side,
+        # and to refuse a little more often.
+        most, least = (1.0, 0.96) if smooth else (0.99, 0.97)
         count(
             f"power law, {kind} noise: interval covers the truth",
             curves,
             fits,
             lambda f, c: f.interval[0] <= c.exponent <= f.interval[1],
-            (0.90, 0.99),
+            (0.90, most),
         )
-        count(f"power law, {kind} noise: accepted", curves, fits, _accepted, (0.97, 1.0))
+        count(f"power law, {kind} noise: accepted", curves, fits, _accepted, (least, 1.0))
     curves = [draw_curve(rng) for _ in range(settings.curves)]
     fits = [fit_power_law(c.x, np.exp(c.noise)) for c in curves]
     count("pure noise: refused", curves, fits, _refused, (0.97, 1.0))

@@ -12,8 +12,8 @@ import numpy as np
 from ntkscale.scaling.curves import Array
 from ntkscale.scaling.noise import weigh_noise
 
-_SIGNIFICANT = 0.01
-_DRAWS = 1000
+_SIGNIFICANT = 0.005
+_DRAWS = 2000
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Departure:
 
     @property
     def significant(self) -> bool:
-        """Unlikely (under 1 %) to be noise."""
+        """Unlikely (under 0.5 %) to be noise."""
         return self.chance < _SIGNIFICANT
 
     @property
@@ -49,7 +49,7 @@ def departure(
     The degree is 4, below 30 points 3, below 12 points 2; with too few points for that nothing can
     be said and the chance is 1.
 
-    Cost: 1,000 noise curves of n points.
+    Cost: 2,000 noise curves of n points.
     """
     n, k = jacobian.shape
     degrees = (2, 3, 4) if n >= 30 else (2, 3) if n >= 12 else (2,)

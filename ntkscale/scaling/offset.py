@@ -73,7 +73,7 @@ def plateau_reason(line: Solution, bend: Departure, generator: np.random.Generat
     if share < _PLATEAU or abs(exponent - plain) < _BIASED * abs(exponent):
         return ""
     again = refit_offset(s, weigh_noise(s.residual, s.jacobian), generator)
-    if np.quantile(again[:, 2], 0.01) <= 0:
+    if np.quantile(again[:, 2], 0.005) <= 0:
         return ""
     return (
         f"the curve levels off: an offset of {share:.0%} of its last value would make the exponent "

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 
 from ntkscale.scaling import predict, regime
 
@@ -95,7 +95,7 @@ def test_model_bottleneck_by_its_deterministic_equivalent(alpha, beta):
         def excess(log_kappa):
             return (weight * spectrum / (spectrum + np.exp(log_kappa))).sum() - width
 
-        kappa = np.exp(brentq(excess, -60.0, 20.0))
+        kappa = np.exp(root_scalar(excess, bracket=(-60.0, 20.0)).root)
         return (weight * power * kappa / (spectrum + kappa)).sum()
 
     # For alpha < 1 a width counts once the tail's ridge lies inside the spectrum.
