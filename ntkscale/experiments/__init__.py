@@ -1,0 +1,48 @@
+"""One file a command: its settings, its run; beside it what is measured and the verdict.
+
+`EXPERIMENTS` lists them by the name of their command.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ntkscale.experiments import (
+    circle,
+    circle_verdict,
+    coordinate_check,
+    coordinate_check_verdict,
+    images,
+    images_verdict,
+)
+from ntkscale.experiments.settings import Common
+from ntkscale.experiments.verdict import Verdict
+from ntkscale.runs import Run, RunFolder
+
+__all__ = ["EXPERIMENTS", "Common", "Experiment", "Verdict"]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A command of `train.py`.
+
+    Attributes:
+        settings: its options.
+        run: trains what they ask for, or goes on with it; None on all processes but the first.
+        judge: concludes from what is on disk.
+    """
+
+    settings: type[Common]
+    run: Callable[[Any], RunFolder | None]
+    judge: Callable[[Run], Verdict]
+
+
+EXPERIMENTS: dict[str, Experiment] = {
+    circle.EXPERIMENT: Experiment(circle.CircleSettings, circle.run, circle_verdict.judge),
+    images.EXPERIMENT: Experiment(images.ImagesSettings, images.run, images_verdict.judge),
+    coordinate_check.EXPERIMENT: Experiment(
+        coordinate_check.CoordinateCheckSettings,
+        coordinate_check.run,
+        coordinate_check_verdict.judge,
+    ),
+}

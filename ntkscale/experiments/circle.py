@@ -1,0 +1,259 @@
+"""`train.py circle`: power-law targets on the circle, from the kernel limit to feature learning.
+
+The task of Bordelon, Atanasov & Pehlevan (2024): y(theta) = sum_k k^-q cos(k theta). Its source
+exponent is beta = (2q - 1) / (2 power) for the activation ReLU^power, so theory says how fast a
+lazy and a rich network must learn it. What is found is judged in `circle_verdict.py`.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
+
+import torch
+from torch import Tensor
+from tyro.conf import arg
+
+from ntkscale import ntk
+from ntkscale.experiments.cells import Cell, Schedule, default_name, thin, train_cells
+from ntkscale.experiments.settings import (
+    NAME,
+    Common,
+    Floats,
+    Integer,
+    Ints,
+    Number,
+    configuration,
+    require_positive,
+    resolve_device,
+)
+from ntkscale.networks import MLP, Network
+from ntkscale.runs import RunFolder, open_run
+from ntkscale.tasks import Task, circle, circle_q
+from ntkscale.theory.arc_cosine import circle_eigenvalues
+from ntkscale.tracking import default_measurements, log_spaced
+from ntkscale.training import Optimisation, lazy_flow
+
+EXPERIMENT = "circle"
+
+
+@dataclass(frozen=True)
+class CircleSettings(Common):
+    """Lazy and rich networks learn power-law targets on the circle; slopes against theory."""
+
+    preset: Annotated[Literal["none", "hard", "easy", "table"], NAME] = "none"
+    """hard, easy, or table: 4 beta, 3 seeds"""
+    quick: bool = False
+    """rough: width 1024, first seed alone"""
+    beta: Floats = (0.5,)
+    """source exponents of the target"""
+    q: Floats = ()
+    """instead of beta: decay of its modes"""
+    gamma0: Floats = (0.001, 1.0)
+    """richness; small is lazy"""
+    seed: Ints = (0,)
+    """seeds of the initialisation"""
+    width: Integer = 4096
+    """neurons of a hidden layer"""
+    depth: Integer = 1
+    """hidden layers"""
+    power: Integer = 1
+    """of ReLU^power: 1, 2 or 3"""
+    init: Annotated[Literal["ring", "gaussian"], NAME] = "ring"
+    """ring (stratified, depth 1) or gaussian"""
+    angles: Integer = 128
+    """width is a multiple of 2 angles"""
+    bias: bool = True
+    """trained biases"""
+    phases: Annotated[Literal["aligned", "random"], NAME] = "aligned"
+    """aligned or random Fourier phases"""
+    points: Integer = 256
+    """equispaced training points"""
+    modes: Integer = 0
+    """of the target; 0: points/2 - 1"""
+    window: Annotated[tuple[float, float], arg(metavar="LOW HIGH")] = (0.0, 0.0)
+    """lazy times for slopes; 0 0: chosen"""
+    steps: Integer = 60_000
+    """at most, in each training"""
+    step_fraction: Number = 0.5
+    """step size x lambda_max"""
+    batched: bool = False
+    """train seeds as one ensemble"""
+    dtype: Annotated[Literal["auto", "float32", "float64"], NAME] = "auto"
+    """auto: float64 below gamma0 = 0.01"""
+
+    def sources(self) -> list[tuple[float, float]]:
+        """(beta, q) of every target, in the order given."""
+        if self.q:
+            return [((2 * q - 1) / (2 * self.power), q) for q in self.q]
+        return [(beta, circle_q(beta, self.power)) for beta in self.beta]
+
+
+def expand(settings: CircleSettings) -> CircleSettings:
+    """The settings with their preset and `quick` written out, checked.
+
+    Raises:
+        ValueError: an option is out of its range; the sentence names it and the cure.
+    """
+    presets: dict[str, dict[str, Any]] = {
+        "none": {},
+        "hard": {"beta": (0.5,)},
+        "easy": {"beta": (1.25,)},
+        "table": {"beta": (0.25, 0.5, 0.75, 1.25), "seed": (0, 1, 2), "window": (160.0, 3500.0)},
+    }
+    settings = replace(settings, **presets[settings.preset])
+    if settings.quick:
+        settings = replace(settings, width=1024, seed=settings.seed[:1])
+    for q in settings.q:
+        if not q > 0.5:
+            raise ValueError(
+                f"--q {q} has no finite power (sum k^-2q diverges); give a q above 1/2."
+            )
+    require_positive(
+        beta=settings.beta,
+        gamma0=settings.gamma0,
+        width=settings.width,
+        depth=settings.depth,
+        points=settings.points,
+        steps=settings.steps,
+        step_fraction=settings.step_fraction,
+    )
+    if settings.step_fraction >= 1:
+        raise ValueError(
+            f"--step-fraction {settings.step_fraction} is at the edge of stability; stay below 1."
+        )
+    if not settings.seed:
+        raise ValueError("--seed is empty; give at least one seed.")
+    low, high = settings.window
+    if (low, high) != (0, 0) and not 0 < low < high:
+        raise ValueError(f"--window {low} {high} is no range of times; give 0 < low < high.")
+    settings = replace(settings, preset="none", quick=False)
+    _build(settings, settings.gamma0[0], settings.seed[0])
+    for _, q in settings.sources():
+        circle(q=q, points=settings.points, modes=settings.modes or None)
+    return settings
+
+
+def window(settings: CircleSettings) -> tuple[float, float]:
+    """Lazy times between which slopes are read.
+
+    Unless given: from 1/(2 lambda_j) to 1/(4 lambda_k), j = P/50 and k = P/8, lambda_k the
+    infinite-width kernel's eigenvalue on Fourier mode k: this is when a lazy network learns the
+    modes from j to k, and those above k are left to carry the power law on.
+    """
+    if settings.window != (0, 0):
+        return settings.window
+    spectrum = infinite_spectrum(settings)
+    first, last = max(2, settings.points // 50), settings.points // 8
+    return 0.5 / float(spectrum[first]), 0.25 / float(spectrum[last])
+
+
+def infinite_spectrum(settings: CircleSettings) -> Tensor:
+    """Eigenvalue of the infinite-width NTK on every Fourier mode, (points/2 + 1,) float64."""
+    return circle_eigenvalues(
+        settings.points,
+        depth=settings.depth,
+        power=settings.power,
+        bias=settings.bias,
+        scale_input=settings.init != "ring",
+    )
+
+
+def lazy_times(settings: CircleSettings) -> list[float]:
+    """Forty log-spaced lazy times in the window, at which curves are compared."""
+    low, high = window(settings)
+    return log_spaced(low, high, 40)
+
+
+def target(settings: CircleSettings, q: float) -> Task:
+    """The task of one q, float64 on the CPU."""
+    return circle(
+        q=q,
+        points=settings.points,
+        modes=settings.modes or None,
+        phases=settings.phases,
+        dtype=torch.float64,
+    )
+
+
+def _build(settings: CircleSettings, gamma0: float, seed: int) -> MLP:
+    activation = "relu" if settings.power == 1 else f"relu{settings.power}"
+    return MLP(
+        2,
+        1,
+        width=settings.width,
+        depth=settings.depth,
+        activation=activation,
+        bias=settings.bias,
+        gamma0=gamma0,
+        scale_input=settings.init != "ring",
+        init=settings.init,
+        angles=settings.angles,
+        seed=seed,
+        dtype=_dtype(settings, gamma0),
+    )
+
+
+def _dtype(settings: CircleSettings, gamma0: float) -> torch.dtype:
+    """A lazy network's weights move by less than a float32 can tell; a rich one's do not."""
+    if settings.dtype == "auto":
+        return torch.float64 if gamma0 < 0.01 else torch.float32
+    return getattr(torch, settings.dtype)
+
+
+@dataclass(frozen=True)
+class _Learned:
+    """The mse at which a cell has learned what a lazy one has by the end of the window."""
+
+    task: Task
+    lazy_time: float
+
+    def __call__(self, network: Network) -> float:
+        """Training mse (without tail) of the exact lazy flow of this network's initial kernel."""
+        inputs = self.task.inputs.to(network.gamma)
+        kernel = network.gamma.double() ** 2 * ntk.gram(network, inputs).double()
+        return float(lazy_flow(kernel.cpu(), self.task.targets, [self.lazy_time]).mse[0])
+
+
+def run(settings: CircleSettings) -> RunFolder:
+    """Train every cell, or take an interrupted run up again; returns its folder.
+
+    Raises:
+        ValueError: an option is out of range, or the folder holds another run.
+    """
+    settings = expand(settings)
+    device = resolve_device(settings.device)
+    high = window(settings)[1]
+    cells: list[Sequence[Cell]] = []
+    for beta, q in settings.sources():
+        task = target(settings, q)
+        for gamma0 in settings.gamma0:
+            batch = [
+                Cell(
+                    key={"beta": beta, "gamma0": gamma0, "seed": seed},
+                    build=lambda gamma0=gamma0, seed=seed: _build(settings, gamma0, seed).to(
+                        device
+                    ),
+                    task=task.to(device, _dtype(settings, gamma0)),
+                    stop_below=_Learned(task, high),
+                )
+                for seed in settings.seed
+            ]
+            cells.extend([batch] if settings.batched else [[cell] for cell in batch])
+
+    # A network slower than the lazy one (random phases) may take longer than the window; the count
+    # of steps ends it.
+    times = log_spaced(0.1, 10 * high, 20 * math.ceil(math.log10(100 * high)))
+    # A lazy network needs about this many steps, a rich one more.
+    steps = math.ceil(high * float(infinite_spectrum(settings).max()) / settings.step_fraction)
+    steps = min(steps, settings.steps)
+    kernels = thin([0.0, *times], default_measurements(steps, settings.points, settings.points, 1))
+    schedule = Schedule(times, kernels, thin(sorted(kernels), 8), expected_end=high)
+    optimisation = Optimisation(
+        method="flow", steps=settings.steps, step_fraction=settings.step_fraction
+    )
+    config = configuration(EXPERIMENT, settings)
+    folder = open_run(settings.runs / EXPERIMENT / (settings.name or default_name(config)), config)
+    if not folder.finished:
+        train_cells(folder, cells, optimisation, schedule, settings.wandb)
+    return folder

@@ -1,0 +1,213 @@
+"""What a circle run says, in numbers: task exponents, lazy baseline, slopes, kernel growth.
+
+Slopes of different networks are compared over the same piece of the target. The window is a range
+of *lazy* times; a trained network is read at the times when its loss equals the losses that the
+exact lazy flow of its own initial kernel has in that window. All losses carry the target's analytic
+tail: without it a finite number of modes fakes a faster power law.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import torch
+from jaxtyping import Float
+from numpy import ndarray
+
+from ntkscale import ntk
+from ntkscale.experiments.circle import (
+    CircleSettings,
+    infinite_spectrum,
+    lazy_times,
+    target,
+)
+from ntkscale.runs import Run
+from ntkscale.scaling import PowerLawFit, SourceCapacity, fit_power_law, predict, source_capacity
+from ntkscale.training import lazy_flow
+
+GROWING = 10
+"""Eigen-direction of K_0 whose growth is reported, counted from 1."""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What the initial kernel of one seed says about one target.
+
+    Attributes:
+        beta: source exponent of the target, by construction.
+        seed: of the initialisation.
+        tail: target power beyond the modes that the points resolve.
+        eigenvalues: of K_0 / P, descending.
+        power: squared target coefficient on each eigenvector, over P.
+        measured: alpha and beta read off them.
+        times: lazy times in the window.
+        lazy_mse: exact lazy flow of K_0 at these times, with tail.
+        infinite_mse: the same for the infinite-width kernel.
+        lazy: power law through `lazy_mse`.
+        infinite: power law through `infinite_mse`.
+    """
+
+    beta: float
+    seed: int
+    tail: float
+    eigenvalues: Float[ndarray, "P"]
+    power: Float[ndarray, "P"]
+    measured: SourceCapacity
+    times: Float[ndarray, "T"]
+    lazy_mse: Float[ndarray, "T"]
+    infinite_mse: Float[ndarray, "T"]
+    lazy: PowerLawFit
+    infinite: PowerLawFit
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What one trained network did.
+
+    Attributes:
+        gamma0: its richness.
+        baseline: the lazy flow of its own initial kernel.
+        status: how its training ended.
+        times: flow times of the record.
+        mse: training mse with tail at these times.
+        slope: power law in the window, None where the run did not get through it.
+        window: flow times at which it had the losses of the lazy window; None as above.
+        gain: its exponent minus that of the lazy flow.
+        kernel_times: flow times at which its kernel was measured.
+        distance: kernel distance at these times.
+        growth: u_10^T K_t u_10 / P at these times, u_10 an eigenvector of K_0.
+        growth_law: power law of that growth in the window (exponent of t, above 0 for growth).
+    """
+
+    gamma0: float
+    baseline: Baseline
+    status: str
+    times: Float[ndarray, "T"]
+    mse: Float[ndarray, "T"]
+    slope: PowerLawFit | None
+    window: tuple[float, float] | None
+    gain: float
+    kernel_times: Float[ndarray, "S"]
+    distance: Float[ndarray, "S"]
+    growth: Float[ndarray, "S"]
+    growth_law: float
+
+    @property
+    def predicted(self) -> float:
+        """Exponent in time that theory gives a rich network on this target: chi(beta)."""
+        return predict(self.baseline.measured.alpha, self.baseline.beta).time_rich
+
+
+def measure(run: Run, settings: CircleSettings) -> list[Trained]:
+    """Everything the run's cells say, in the order of its options."""
+    found: list[Trained] = []
+    for beta, q in settings.sources():
+        for seed in settings.seed:
+            base: Baseline | None = None
+            for gamma0 in settings.gamma0:
+                name = f"beta={beta:g},gamma0={gamma0:g},seed={seed}"
+                if name not in run.results:
+                    continue
+                if base is None:
+                    base = _baseline(run, settings, name, beta, q, seed)
+                found.append(_trained(run, name, gamma0, base))
+    return found
+
+
+def _baseline(
+    run: Run, settings: CircleSettings, name: str, beta: float, q: float, seed: int
+) -> Baseline:
+    task = target(settings, q)
+    kernel = run.kernels[name, 0]["kernel"].double()
+    values, vectors = ntk.eigensystem(kernel / settings.points)
+    power = (vectors.T @ task.targets[:, 0]).square() / settings.points
+    times = lazy_times(settings)
+    lazy = lazy_flow(kernel, task.targets, times).mse.numpy() + task.tail
+    infinite = _infinite_lazy_flow(settings, task.targets[:, 0], times) + task.tail
+    low, high = settings.points // 32, 5 * settings.points // 16
+    return Baseline(
+        beta=beta,
+        seed=seed,
+        tail=task.tail,
+        eigenvalues=values.numpy(),
+        power=power.numpy(),
+        measured=source_capacity(values, power, tail=task.tail, window=(low, high)),
+        times=np.asarray(times),
+        lazy_mse=lazy,
+        infinite_mse=infinite,
+        lazy=fit_power_law(times, lazy, window=(times[0], times[-1])),
+        infinite=fit_power_law(times, infinite, window=(times[0], times[-1])),
+    )
+
+
+def _infinite_lazy_flow(
+    settings: CircleSettings, targets: Float[torch.Tensor, "P"], times: list[float]
+) -> Float[ndarray, "T"]:
+    """Mse of lazy flow under the infinite-width kernel, exact on the grid by Fourier transform."""
+    coefficients = torch.fft.rfft(targets).abs().square() / len(targets) ** 2
+    coefficients[1 : (len(targets) + 1) // 2] *= 2  # k and P - k
+    decay = torch.exp(-2 * torch.tensor(times)[:, None].double() * infinite_spectrum(settings))
+    return (decay @ coefficients).numpy()
+
+
+def _trained(run: Run, name: str, gamma0: float, base: Baseline) -> Trained:
+    rows = run.metrics.filter(pl.col("cell") == name)
+    times, mse = rows["time"].to_numpy(), rows["mse"].to_numpy() + base.tail
+    kernels = rows.filter(pl.col("kernel_distance").is_not_null())
+    growth = np.array([entry[GROWING - 1] for entry in kernels["kernel_growth"]])
+    kernel_times = kernels["time"].to_numpy()
+    crossings = crossing_times(times, mse, base.lazy_mse)
+    slope, span, growth_law = None, None, float("nan")
+    if crossings is not None:
+        slope = fit_power_law(crossings, base.lazy_mse, window=(crossings[0], crossings[-1]))
+        span = (float(crossings[0]), float(crossings[-1]))
+        growth_law = _growth_exponent(kernel_times, growth, span)
+    return Trained(
+        gamma0=gamma0,
+        baseline=base,
+        status=run.results[name]["status"],
+        times=times,
+        mse=mse,
+        slope=slope,
+        window=span,
+        gain=slope.exponent - base.lazy.exponent if slope is not None else float("nan"),
+        kernel_times=kernel_times,
+        distance=kernels["kernel_distance"].to_numpy(),
+        growth=growth,
+        growth_law=growth_law,
+    )
+
+
+def crossing_times(
+    times: Float[ndarray, "T"], mse: Float[ndarray, "T"], levels: Float[ndarray, "S"]
+) -> Float[ndarray, "S"] | None:
+    """First times at which a curve is down to each level, by log-log interpolation.
+
+    None where the curve never gets down to the last level, or starts below the first.
+    """
+    # Full-batch flow falls monotonically but for rounding; the running minimum removes that.
+    falling = np.minimum.accumulate(mse)
+    keep = times > 0
+    falling, times = falling[keep], times[keep]
+    # The run stops at the last level to within a step: let it count as reached.
+    if not len(times) or falling[-1] > levels[-1] * 1.01 or falling[0] < levels[0]:
+        return None
+    return np.exp(np.interp(-np.log(levels), -np.log(falling), np.log(times)))
+
+
+def _growth_exponent(
+    times: Float[ndarray, "S"], growth: Float[ndarray, "S"], span: tuple[float, float]
+) -> float:
+    inside = (times >= span[0]) & (times <= span[1])
+    if inside.sum() < 5:
+        return float("nan")
+    return -fit_power_law(times[inside], growth[inside], window=span).exponent
+
+
+def mean_and_deviation(values: Iterable[float]) -> tuple[float, float]:
+    """Mean and sample standard deviation (nan for one value) of what is not nan."""
+    kept = np.array([value for value in values if np.isfinite(value)])
+    if not len(kept):
+        return float("nan"), float("nan")
+    return float(kept.mean()), float(kept.std(ddof=1)) if len(kept) > 1 else float("nan")

@@ -1,0 +1,174 @@
+"""What an images run says, in numbers: task exponents, measured slopes, agreement across widths."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float
+from numpy import ndarray
+
+from ntkscale import ntk
+from ntkscale.experiments.images import ImagesSettings
+from ntkscale.runs import Run
+from ntkscale.scaling import PowerLawFit, SourceCapacity, fit_power_law, source_capacity
+
+
+@dataclass(frozen=True)
+class Start:
+    """What the initial kernel of one width and seed says about the task.
+
+    Attributes:
+        width, seed: of the network.
+        eigenvalues: of K_0 / n on the samples of the spectrum, descending, n of them.
+        power: squared target coefficients on each eigenvector, summed over outputs, over n.
+        measured: alpha and beta read off them; None where too few eigenvalues are positive.
+    """
+
+    width: int
+    seed: int
+    eigenvalues: Float[ndarray, " n"]
+    power: Float[ndarray, " n"]
+    measured: SourceCapacity | None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What one cell did.
+
+    Attributes:
+        width, gamma0, seed: its key.
+        status: how its training ended.
+        x: flow times of the record (steps for Adam), above 0.
+        loss: what is compared: training mse, or the loss under cross-entropy.
+        fit: power law through it, over the window the data choose; None: too few points.
+        kernel_x: when its kernel was measured, above 0.
+        distance: kernel distance then.
+        alignment: kernel-target alignment then.
+        accuracy, test_accuracy: at the end, nan where there are no classes or no test set.
+    """
+
+    width: int
+    gamma0: float
+    seed: int
+    status: str
+    x: Float[ndarray, " T"]
+    loss: Float[ndarray, " T"]
+    fit: PowerLawFit | None
+    kernel_x: Float[ndarray, " S"]
+    distance: Float[ndarray, " S"]
+    alignment: Float[ndarray, " S"]
+    accuracy: float
+    test_accuracy: float
+
+
+def starts(run: Run, settings: ImagesSettings) -> list[Start]:
+    """The spectra of the initial kernels that are there."""
+    found: list[Start] = []
+    for width in settings.width:
+        for seed in settings.seed:
+            name = f"width={width:g},gamma0={settings.gamma0[0]:g},seed={seed}"
+            if (name, 0) not in run.kernels:
+                continue
+            tensors = run.kernels[name, 0]
+            kernel, targets = tensors["spectrum_kernel"], tensors["spectrum_targets"].double()
+            samples = len(targets)
+            values, vectors = ntk.eigensystem(kernel.double() / samples)
+            power = (vectors.T @ targets).square().sum(1) / samples
+            try:
+                measured = source_capacity(values, power)
+            except ValueError:  # fewer eigenvalues than a fit needs
+                measured = None
+            found.append(Start(width, seed, values.numpy(), power.numpy(), measured))
+    return found
+
+
+def trained(run: Run, settings: ImagesSettings) -> list[Trained]:
+    """Every cell that ended, in the order of its options."""
+    found: list[Trained] = []
+    axis = "step" if settings.method == "adam" else "time"
+    column = "mse" if settings.loss == "mse" else "loss"
+    for width in settings.width:
+        for gamma0 in settings.gamma0:
+            for seed in settings.seed:
+                name = f"width={width:g},gamma0={gamma0:g},seed={seed}"
+                if name not in run.results:
+                    continue
+                rows = run.metrics.filter((pl.col("cell") == name) & (pl.col(axis) > 0))
+                rows = rows.filter(pl.col(column).is_not_null())
+                kernels = rows.filter(pl.col("kernel_distance").is_not_null())
+                x, loss = rows[axis].to_numpy(), rows[column].to_numpy()
+                found.append(
+                    Trained(
+                        width=width,
+                        gamma0=gamma0,
+                        seed=seed,
+                        status=run.results[name]["status"],
+                        x=x,
+                        loss=loss,
+                        fit=fit_power_law(x, loss) if len(x) >= 5 else None,
+                        kernel_x=kernels[axis].to_numpy(),
+                        distance=kernels["kernel_distance"].to_numpy(),
+                        alignment=kernels["kernel_alignment"].to_numpy(),
+                        accuracy=_last(rows, "accuracy"),
+                        test_accuracy=_last(rows, "test_accuracy"),
+                    )
+                )
+    return found
+
+
+def _last(rows: pl.DataFrame, column: str) -> float:
+    if column not in rows.columns or not len(rows) or rows[column][-1] is None:
+        return float("nan")
+    return float(rows[column][-1])
+
+
+@dataclass(frozen=True)
+class WidthGap:
+    """How far the loss curves of different widths lie apart at one richness.
+
+    Attributes:
+        gamma0: the richness.
+        gap: largest |L_N / L_M - 1| over all pairs of widths N < M and common times, seeds averaged.
+        widest_pair: the gap between the two widest networks alone.
+        at: where the largest gap is.
+    """
+
+    gamma0: float
+    gap: float
+    widest_pair: float
+    at: float
+
+
+def width_gaps(cells: Sequence[Trained]) -> list[WidthGap]:
+    """The gap for every gamma0 that was trained at two widths or more."""
+    found: list[WidthGap] = []
+    for gamma0 in sorted({cell.gamma0 for cell in cells}):
+        curves: dict[int, tuple[ndarray, ndarray]] = {}
+        for width in sorted({cell.width for cell in cells}):
+            own = [c for c in cells if c.gamma0 == gamma0 and c.width == width]
+            if own and all(np.array_equal(c.x, own[0].x) for c in own):
+                curves[width] = own[0].x, np.mean([c.loss for c in own], axis=0)
+        widths = sorted(curves)
+        if len(widths) < 2:
+            continue
+        pairs = [
+            (*_largest_gap(curves[narrow], curves[wide]), (narrow, wide))
+            for i, narrow in enumerate(widths)
+            for wide in widths[i + 1 :]
+        ]
+        gap, at, _ = max(pairs)
+        last = next(entry[0] for entry in pairs if entry[2] == (widths[-2], widths[-1]))
+        found.append(WidthGap(gamma0, gap, last, at))
+    return found
+
+
+def _largest_gap(
+    narrow: tuple[ndarray, ndarray], wide: tuple[ndarray, ndarray]
+) -> tuple[float, float]:
+    common, i, j = np.intersect1d(narrow[0], wide[0], return_indices=True)
+    gaps = np.abs(narrow[1][i] / wide[1][j] - 1)
+    if not len(gaps):
+        return float("nan"), float("nan")
+    worst = int(np.argmax(gaps))
+    return float(gaps[worst]), float(common[worst])

@@ -1,0 +1,98 @@
+"""The options every experiment shares: where it runs, what it is called and what it records."""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import torch
+from tyro.conf import arg
+
+# What `--help` calls a value: short, so that an option and its meaning share a line.
+Floats = Annotated[tuple[float, ...], arg(metavar="X ...")]
+Ints = Annotated[tuple[int, ...], arg(metavar="N ...")]
+Integer = Annotated[int, arg(metavar="N")]
+Number = Annotated[float, arg(metavar="X")]
+Text = Annotated[str, arg(metavar="TEXT")]
+NAME = arg(metavar="NAME")
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["float32", "float64"]
+WandbMode = Literal["offline", "online", "disabled"]
+
+
+@dataclass(frozen=True)
+class Common:
+    """Options of every experiment."""
+
+    name: Text = ""
+    """run folder; unless given, from the options"""
+    runs: Path = Path("runs")
+    """where run folders go"""
+    device: Annotated[Device, NAME] = "auto"
+    """auto, cpu, cuda or mps"""
+    dtype: Annotated[Precision, NAME] = "float64"
+    """float32 or float64"""
+    wandb: Annotated[WandbMode, NAME] = "offline"
+    """offline, online or disabled"""
+
+
+Settings = TypeVar("Settings", bound=Common)
+
+# Where a run lies and how it is logged say nothing of its result: a
+# run may be moved, or resumed with another --wandb, and stays the same run.
+_NOT_CONFIGURATION = frozenset({"name", "runs", "wandb"})
+
+
+def configuration(experiment: str, settings: Common) -> dict[str, Any]:
+    """Everything that decides the result of a run, as JSON-able values.
+
+    Args:
+        experiment: name of the command.
+        settings: its options; paths become strings, tuples become lists.
+    """
+    values = {
+        key: value for key, value in asdict(settings).items() if key not in _NOT_CONFIGURATION
+    }
+    values["device"] = resolve_device(settings.device).type
+    return {"experiment": experiment, **json.loads(json.dumps(values, default=str))}
+
+
+def restore(kind: type[Settings], config: dict[str, Any], path: Path) -> Settings:
+    """The settings that `configuration` wrote, with `name` and `runs` from where the run lies."""
+    known = {field.name for field in fields(kind)}
+    values = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in config.items()
+        if key in known
+    }
+    return kind(**{**values, "name": path.name, "runs": path.parent})
+
+
+def resolve_device(device: Device) -> torch.device:
+    """The device an option names.
+
+    Raises:
+        ValueError: the device is not there.
+    """
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda: no CUDA device is visible; use --device auto or cpu.")
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise ValueError("--device mps: no Apple GPU is available; use --device auto or cpu.")
+    return torch.device(device)
+
+
+def require_positive(**values: float | tuple[float, ...]) -> None:
+    """Refuse an empty list or an entry that is not above zero, naming its option."""
+    for name, value in values.items():
+        entries = value if isinstance(value, tuple) else (value,)
+        option = "--" + name.replace("_", "-")
+        if not entries:
+            raise ValueError(f"{option} is empty; give at least one value.")
+        for entry in entries:
+            if not entry > 0:
+                raise ValueError(f"{option} {entry} must be above 0.")

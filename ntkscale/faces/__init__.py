@@ -1,0 +1,1 @@
+"""The command line over `ntkscale.experiments`: no science, no numerics."""

@@ -1,0 +1,58 @@
+"""`python analyze.py RUN…`: the verdict on runs that are on disk."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from ntkscale import runs
+from ntkscale.experiments import EXPERIMENTS, Verdict
+from ntkscale.faces.command_line import guarded, parse
+from ntkscale.faces.publish import publish
+from ntkscale.runs import Run, RunFolderError
+
+PROGRAM = "analyze.py"
+ABOUT = """Judge runs against theory: prints the verdict tables, writes the figures (PNG and PDF)
+into each run's figures/ and one self-contained report.html."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to judge."""
+
+    run: Positional[Annotated[tuple[Path, ...], arg(metavar="RUN ...")]]
+    """run folders, as train.py names them"""
+    report: Annotated[str, arg(metavar="FILE")] = ""
+    """the page to write; unless given, report.html in the (first) run"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Judge runs from the command line; returns the exit code.
+
+    Args:
+        arguments: words after the program's name; None: those of the process.
+    """
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    options = parse(Options, words, program=PROGRAM, about=ABOUT)
+    return guarded(lambda: _analyze(options), program=PROGRAM)
+
+
+def _analyze(options: Options) -> None:
+    if not options.run:
+        raise ValueError("no run was named; give the folder of a run, e.g. runs/circle/demo.")
+    found = [runs.load(path) for path in options.run]
+    judged = [(run, _judge(run)) for run in found]
+    publish(judged, Path(options.report) if options.report else found[0].path / "report.html")
+
+
+def _judge(run: Run) -> Verdict:
+    name = run.config.get("experiment")
+    if name not in EXPERIMENTS:
+        raise RunFolderError(
+            f"{run.path} is a run of {name!r}, which this version does not know; it knows "
+            f"{', '.join(EXPERIMENTS)}."
+        )
+    return EXPERIMENTS[name].judge(run)

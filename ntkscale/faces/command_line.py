@@ -1,0 +1,74 @@
+"""Typed options in, one clear sentence out: what `train.py` and `analyze.py` share."""
+
+import contextlib
+import io
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import tyro
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+_BOX = re.compile(r"[╭╮╰╯│─]+")
+
+
+def parse(
+    commands: Mapping[str, type] | type, arguments: Sequence[str], *, program: str, about: str
+) -> Any:
+    """The settings that the arguments ask for.
+
+    Args:
+        commands: a dataclass of options, or one for every subcommand.
+        arguments: the words after the program's name.
+        program: its name.
+        about: what it does, shown by ``--help``.
+
+    Raises:
+        SystemExit: after ``--help`` (code 0), or after a wrong option (code 2), with one sentence
+            on stderr.
+    """
+    config = (tyro.conf.FlagCreatePairsOff,)
+    errors = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(errors):
+            if isinstance(commands, type):
+                return tyro.cli(
+                    commands, args=arguments, prog=program, description=about, config=config
+                )
+            return tyro.extras.subcommand_cli_from_dict(
+                dict(commands), args=arguments, prog=program, description=about, config=config
+            )
+    except SystemExit as stop:
+        if stop.code not in (0, None):
+            sys.stderr.write(_sentence(errors.getvalue(), program, arguments))
+        raise
+
+
+def _sentence(message: str, program: str, arguments: Sequence[str]) -> str:
+    """One sentence from a boxed message: what was wrong, the nearest option, where help is."""
+    lines = [_BOX.sub("", line).strip() for line in message.splitlines()]
+    lines = [line for line in lines if line]
+    # The first line is the title in the box's edge, which the first paragraph repeats.
+    wrong = lines[1] if len(lines) > 1 else "the options are wrong"
+    wrong = re.sub(r"^Unrecognized options", "unknown option", wrong).rstrip(".")
+    near = next((line.split()[0] for line in lines[2:] if line.startswith("--")), None)
+    hint = f"; did you mean {near}?" if near and near not in wrong else ";"
+    command = [word for word in arguments[:1] if not word.startswith("-")]
+    help_with = " ".join([program, *command, "--help"])
+    return f"{program}: {wrong}{hint} `python {help_with}` lists every option.\n"
+
+
+def guarded(work: Callable[[], None], *, program: str) -> int:
+    """Run `work`; the exit code, after one sentence on stderr where something was wrong."""
+    try:
+        work()
+    except KeyboardInterrupt:
+        sys.stderr.write(f"\n{program}: stopped; what is done is kept, the same command resumes.\n")
+        return INTERRUPTED
+    except (ValueError, FileNotFoundError, PermissionError) as error:
+        sys.stderr.write(f"{program}: {error}\n")
+        return BAD_INPUT
+    return 0

@@ -1,0 +1,39 @@
+"""Verdicts on the terminal and in one report."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ntkscale.experiments import Verdict
+from ntkscale.reporting import Section, show, write_report
+from ntkscale.runs import Run
+
+
+def publish(judged: Sequence[tuple[Run, Verdict]], report: Path) -> None:
+    """Print every verdict and write them all into one self-contained page.
+
+    Raises:
+        OSError: the page cannot be written.
+    """
+    sections: list[Section] = []
+    several = len(judged) > 1
+    for _, verdict in judged:
+        show(*verdict.tables)
+        print(verdict.summary)
+        first = Section("Verdict", verdict.summary if several else "", tables=verdict.tables)
+        own = [first, *verdict.sections]
+        sections += [
+            replace(section, heading=f"{verdict.title}: {section.heading}") if several else section
+            for section in own
+        ]
+    title = "Several runs" if several else judged[0][1].title
+    names = ", ".join(str(run.path) for run, _ in judged)
+    write_report(
+        report,
+        title,
+        f"Runs: {names}." if several else judged[0][1].summary,
+        sections,
+        config={run.path.name: run.config for run, _ in judged} if several else judged[0][0].config,
+        environment=judged[0][0].environment,
+    )
+    print(f"\nreport: {report}")
