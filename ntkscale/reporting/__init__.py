@@ -1,0 +1,36 @@
+"""How results look: figures, verdict tables, the report, live progress and the W&B record.
+
+Everything takes plain arrays and fits, wherever they came from, and names from `ntkscale.schema`.
+"""
+
+from ntkscale.reporting.curves import Curve, draw_curves
+from ntkscale.reporting.kernel_pictures import draw_kernel_pictures
+from ntkscale.reporting.progress import Progress
+from ntkscale.reporting.report import Picture, Section, write_report
+from ntkscale.reporting.spectra import Spectrum, draw_source, draw_spectrum
+from ntkscale.reporting.style import COLOURS, axis_label, ladder, new_figure, save_figure
+from ntkscale.reporting.table import Entry, Mark, Table, show
+from ntkscale.reporting.wandb_log import WandbLog
+
+__all__ = [
+    "COLOURS",
+    "Curve",
+    "Entry",
+    "Mark",
+    "Picture",
+    "Progress",
+    "Section",
+    "Spectrum",
+    "Table",
+    "WandbLog",
+    "axis_label",
+    "draw_curves",
+    "draw_kernel_pictures",
+    "draw_source",
+    "draw_spectrum",
+    "ladder",
+    "new_figure",
+    "save_figure",
+    "show",
+    "write_report",
+]

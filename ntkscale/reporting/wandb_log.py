@@ -1,0 +1,245 @@
+"""The W&B record of one training: beside the local files, and never in the way of training."""
+
+import contextlib
+import math
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+import matplotlib as mpl
+import numpy as np
+
+from ntkscale.schema import QUANTITIES
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+    from PIL.Image import Image
+
+_LEADING = 8
+_PICTURE = 256  # pixels
+_REACH_SECONDS = 3.0
+_INIT_SECONDS = 20.0
+_FINISH_SECONDS = 60.0
+
+
+class WandbLog:
+    """One W&B run, under the names of `ntkscale.schema`; several may be open at once.
+
+    It asks nothing and waits for nobody: ``"online"`` without credentials or network becomes
+    ``"offline"``. Whatever goes wrong in W&B ends this record with one line on stderr, and nothing
+    else. What is logged, and against which axis, stands in `ntkscale/reporting/README.md`.
+
+    Args:
+        mode: ``"offline"`` writes to `<folder>/wandb/`, for `wandb sync` to send later.
+        folder: of the run.
+        name: of the W&B run: the cell.
+        group: what holds runs together: the experiment and the run's name.
+        config: of the run, with the cell's keys.
+    """
+
+    _online_failed: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        mode: Literal["offline", "online", "disabled"],
+        folder: Path,
+        *,
+        name: str,
+        group: str,
+        config: Mapping[str, Any],
+    ) -> None:
+        self._run: Any = None
+        self._axes_known = False
+        if mode == "disabled":
+            return
+        if mode == "online" and not WandbLog._online_failed:
+            self._attempt(lambda: self._start("online", folder, name, group, config), "offline")
+            # A run of many cells waits for a missing network once.
+            WandbLog._online_failed = self._run is None
+        if self._run is None:
+            self._attempt(lambda: self._start("offline", folder, name, group, config), "not")
+
+    def log(self, row: Mapping[str, Any]) -> None:
+        """Record one row of metrics; text, None and what `ntkscale.schema` does not know is left.
+
+        Args:
+            row: schema names to numbers or lists of numbers.
+        """
+        if self._run is not None:
+            self._attempt(lambda: self._log(row))
+
+    def log_kernel_picture(self, name: str, matrix: "ArrayLike", time: float) -> None:
+        """Record a kernel as a picture, at most 256 pixels wide, on a scale from 0 to its maximum.
+
+        A kernel with negative entries is shown on a scale symmetric about zero.
+
+        Args:
+            name: of the series of pictures.
+            matrix: (n, n) on the CPU.
+            time: flow time (Adam: steps), the pictures' own axis.
+        """
+        if self._run is not None:
+            self._attempt(lambda: self._log_picture(name, matrix, time))
+
+    def finish(self) -> None:
+        """Close the record; later calls do nothing."""
+        run, self._run = self._run, None
+        if run is not None:
+            self._attempt(run.finish)
+
+    def _attempt(self, work: Callable[[], object], otherwise: str = "no longer") -> None:
+        try:
+            work()
+        except Exception as error:
+            self._run = None
+            what = str(error).strip().splitlines()
+            reason = f"{type(error).__name__}{': ' + what[0] if what else ''}"
+            _warn(f"W&B: {reason}; recording {_OUTCOMES[otherwise]}, local files are complete.")
+            if isinstance(error, ConnectionError) and (wandb := sys.modules.get("wandb")):
+                # The service is gone. Said now, or else it says so at exit, in thirty lines.
+                with contextlib.suppress(Exception):
+                    wandb.teardown()
+
+    def _start(
+        self,
+        mode: Literal["offline", "online"],
+        folder: Path,
+        name: str,
+        group: str,
+        config: Mapping[str, Any],
+    ) -> None:
+        import wandb  # takes a second, which --wandb disabled need not pay
+
+        settings = wandb.Settings(
+            silent=True,
+            console="off",
+            disable_code=True,
+            disable_git=True,
+            disable_job_creation=True,
+            x_disable_machine_info=True,
+            x_disable_meta=True,
+            x_disable_stats=True,
+            x_save_requirements=False,
+            symlink=False,
+            init_timeout=_INIT_SECONDS,
+            finish_timeout=_FINISH_SECONDS,
+        )
+        with _cache_somewhere(folder):
+            if mode == "online":
+                _reach(wandb.setup(settings).settings.base_url)
+                if not wandb.login(prompt=False, verify=False):
+                    raise PermissionError("no account is configured here, see `wandb login`")
+            self._run = wandb.init(
+                project="ntkscale",
+                mode=mode,
+                dir=folder,
+                name=name,
+                group=group,
+                config=dict(config),
+                reinit="create_new",
+                settings=settings,
+            )
+        for axis in ("step", "time", _PICTURE_TIME):
+            self._run.define_metric(axis, hidden=True)
+        self._run.define_metric("kernel_pictures/*", step_metric=_PICTURE_TIME)
+
+    def _log(self, row: Mapping[str, Any]) -> None:
+        if not self._axes_known:
+            # Adam has no flow time: everything lies on the axis of steps then.
+            timed = row.get("time") is not None
+            for quantity in QUANTITIES.values():
+                if quantity.name not in ("step", "time"):
+                    axis = quantity.axis if timed else "step"
+                    key = quantity.name if quantity.shape == "scalar" else f"{quantity.name}/*"
+                    self._run.define_metric(key, step_metric=axis)
+            self._axes_known = True
+        entries: dict[str, Any] = {}
+        for name, value in row.items():
+            if name in QUANTITIES and value is not None:
+                entries |= _entries(name, value)
+        self._run.log(entries)
+
+    def _log_picture(self, name: str, matrix: "ArrayLike", time: float) -> None:
+        import wandb
+
+        picture, largest = _picture(matrix)
+        image = wandb.Image(picture, caption=f"t = {time:.4g}, scale to {largest:.4g}")
+        self._run.log({f"kernel_pictures/{name}": image, _PICTURE_TIME: time})
+
+
+_PICTURE_TIME = "kernel_pictures/time"
+_OUTCOMES = {
+    "offline": "offline instead",
+    "not": "nothing there",
+    "no longer": "nothing more there",
+}
+
+
+def _entries(name: str, value: Any) -> dict[str, Any]:
+    """What W&B is given for one quantity: a number, or the leading ones and a histogram."""
+    shape = QUANTITIES[name].shape
+    if shape == "scalar":
+        return {name: value}
+    shown = value if shape == "layer" else value[:_LEADING]
+    entries: dict[str, Any] = {f"{name}/{i:02d}": entry for i, entry in enumerate(shown, start=1)}
+    positive = [math.log10(entry) for entry in value if entry > 0 and math.isfinite(entry)]
+    if shape == "index" and positive:
+        import wandb
+
+        entries[f"{name}/log10"] = wandb.Histogram(positive, num_bins=32)
+    return entries
+
+
+def _picture(matrix: "ArrayLike") -> tuple["Image", float]:
+    """The matrix in colours, averaged down to 256 pixels, and the value of its brightest one."""
+    from PIL import Image
+
+    kernel = np.nan_to_num(np.asarray(matrix, dtype=np.float32))
+    picture = Image.fromarray(kernel)
+    if max(picture.size) > _PICTURE:
+        picture = picture.resize((_PICTURE, _PICTURE), Image.Resampling.BOX)
+    values = np.asarray(picture)
+    largest = float(np.abs(values).max()) or 1.0
+    if (values < 0).any():
+        shown = mpl.colormaps["RdBu_r"](0.5 + 0.5 * values / largest, bytes=True)
+    else:
+        shown = mpl.colormaps["viridis"](values / largest, bytes=True)
+    return Image.fromarray(np.ascontiguousarray(shown[..., :3])), largest
+
+
+def _reach(url: str) -> None:
+    """Fail within seconds where W&B, left to itself, tries for minutes.
+
+    Raises:
+        OSError: nobody answers at `url`. Behind a proxy this is left to W&B.
+    """
+    address = urlsplit(url)
+    if not getproxies() and address.hostname is not None:
+        port = address.port or (443 if address.scheme == "https" else 80)
+        socket.create_connection((address.hostname, port), timeout=_REACH_SECONDS).close()
+
+
+@contextmanager
+def _cache_somewhere(folder: Path) -> Iterator[None]:
+    """Without a home W&B's service would log to the terminal and cache in the current folder."""
+    if os.access(os.environ.get("HOME", ""), os.W_OK) or "XDG_CACHE_HOME" in os.environ:
+        yield
+        return
+    os.environ["XDG_CACHE_HOME"] = str((folder / "wandb" / "cache").resolve())
+    try:
+        yield
+    finally:
+        del os.environ["XDG_CACHE_HOME"]
+
+
+@cache
+def _warn(message: str) -> None:
+    """One line on stderr, once a process: a run of many cells says it once."""
+    sys.stderr.write(f"{message}{os.linesep}")
