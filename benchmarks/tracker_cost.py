@@ -2,23 +2,26 @@
 
     python benchmarks/tracker_cost.py [--threads 2] [--seconds 20]
 
-Each row trains a network by plain SGD for as many steps as fit the given seconds, with the snapshots
-that `tracking.default_steps` puts into a run of that length, and reads the tracker's own clock.
+Each row trains a network by plain SGD for as many steps as fit the given seconds, with the
+snapshots that `tracking.default_steps` puts into a run of that length, and reads the tracker's own
+clock.
 """
 
 import argparse
+import itertools
 import time
 
 import torch
 from torch import nn
 
 from ntkscale.tracking import KernelTracker, default_steps
+from ntkscale.tracking.cost import snapshot_in_steps
 
 
 def mlp(*widths: int) -> nn.Module:
     """Fully connected ReLU network."""
     layers: list[nn.Module] = []
-    for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True):
+    for fan_in, fan_out in itertools.pairwise(widths):
         layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 
@@ -72,13 +75,15 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     head = f"{'network':<26}{'steps':>8}{'step ms':>9}{'snapshots':>11}{'each ms':>9}"
-    print(head + f"{'in steps':>10}{'tracker/training':>18}")
+    print(head + f"{'in steps':>10}{'counted':>9}{'tracker/training':>18}")
     for name, (build, shape, outputs, batch, probe) in CASES.items():
         model, x, y = build(), torch.randn(batch, *shape), torch.randn(batch, outputs)
         train(model, x, y, 3, None)
         step_seconds = train(model, x, y, 9, None) / 10
         steps = max(20, int(arguments.seconds / step_seconds))
-        chosen = default_steps(steps, batch=batch, probe=probe, outputs=outputs)
+        sizes = {"batch": batch, "probe": probe, "outputs": outputs}
+        chosen = default_steps(steps, **sizes, model=model, inputs=x)
+        counted = snapshot_in_steps(model, x, **sizes)
         inputs, targets = torch.randn(probe, *shape), torch.randn(probe, outputs)
         # The first call ever also imports; that belongs to no run.
         KernelTracker(model, inputs, targets).measure()
@@ -88,7 +93,7 @@ def main() -> None:
         each = tracker.seconds / len(tracker.history)
         print(
             f"{name:<26}{steps:>8}{1e3 * training / steps:>9.2f}{len(tracker.history):>11}"
-            f"{1e3 * each:>9.1f}{each / (training / steps):>10.1f}"
+            f"{1e3 * each:>9.1f}{each / (training / steps):>10.1f}{counted:>9.1f}"
             f"{tracker.seconds / training:>18.2%}",
             flush=True,
         )

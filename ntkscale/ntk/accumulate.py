@@ -17,8 +17,8 @@ WIDTH = 4_096
 kernel's largest entry (rows four times as long: 3e-7; one product over millions of columns: 1e-3),
 the sum over products is taken in float64, and it is as fast as one long product."""
 
-TILE = 256
-"""Rows from which on the symmetric product leaves out what lies above the diagonal."""
+TILE = 32
+"""Least rows of a tile of the symmetric product, of which those above the diagonal are left out."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def _product(
 ) -> Float[Tensor, "a b"]:
     """left @ right^T in float64 sums; bitwise symmetric where both are the same rows."""
     sums = left.new_zeros(left.shape[0], right.shape[0], dtype=_sums(left.device))
-    tile = TILE if symmetric else max(1, left.shape[0])
+    tile = max(TILE, left.shape[0] // 4) if symmetric else max(1, left.shape[0])
     for first in range(0, left.shape[0], tile):
         last = first + tile if symmetric else right.shape[0]
         part = sums[first : first + tile, :last]

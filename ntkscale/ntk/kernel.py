@@ -198,7 +198,7 @@ def _choose_route(
     """The faster route, once it has been seen to give autograd's gradient on the first samples."""
     on_processor = forward.device.type == "cpu"
     step = min(CACHE, memory) if on_processor else memory // 4
-    if not on_processor or columns.row_bytes + sample_bytes < ONE_BY_ONE:
+    if not on_processor or columns.row_bytes < ONE_BY_ONE:
         fast = Jacobian(forward, columns, sample_bytes, vectorised=True, step_bytes=step)
         # No batching rule, a branch on data, an operation torch.func gets wrong: the other route.
         try:

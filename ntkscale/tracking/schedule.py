@@ -2,6 +2,11 @@
 
 import math
 
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ntkscale.tracking.cost import snapshot_in_steps
+
 
 def log_spaced(first: float, last: float, count: int) -> list[float]:
     """`count` numbers from `first` to `last`, both included, at equal ratios.
@@ -41,29 +46,48 @@ def log_steps(last: int, count: int) -> list[int]:
     return [0, *sorted(kept)]
 
 
-def default_steps(steps: int, *, batch: int, probe: int, outputs: int) -> list[int]:
+def default_steps(
+    steps: int,
+    *,
+    batch: int,
+    probe: int,
+    outputs: int,
+    model: nn.Module | None = None,
+    inputs: Tensor | None = None,
+) -> list[int]:
     """Log-spaced steps, step 0 and the last among them, whose snapshots cost under 5 % of a run.
 
     Arguments and cost model as in :func:`default_measurements`.
     """
-    return log_steps(steps, default_measurements(steps, batch, probe, outputs))
+    count = default_measurements(steps, batch, probe, outputs, model=model, inputs=inputs)
+    return log_steps(steps, count)
 
 
-def default_measurements(steps: int, batch: int, probe: int, outputs: int) -> int:
-    """Number of snapshots, at least two, that together cost under 5 % of a training run.
+def default_measurements(
+    steps: int,
+    batch: int,
+    probe: int,
+    outputs: int,
+    *,
+    model: nn.Module | None = None,
+    inputs: Float[Tensor, "n ..."] | None = None,
+) -> int:
+    """Number of snapshots, two at least and 64 at most, that cost under 5 % of a training run.
 
-    Counted, never timed, so that the same run takes the same snapshots everywhere. One snapshot is
-    put at `FIXED_STEPS` steps (its overhead, which tiny models see alone), and besides at as many
-    training samples as backward passes (probe x outputs) times 1 + probe / `PAIRS`, where the
-    second term is the product of the Jacobian with itself. For convolutions, whose training samples
-    cost more, that is several times what is measured.
-    `python benchmarks/tracker_cost.py` prints the shares.
+    Counted, never timed, so that the same run takes the same snapshots everywhere. With a model and
+    inputs its multiply-adds and activations are counted on one sample (`cost.snapshot_in_steps`).
+    Without, a snapshot is put at 60 steps, its overhead beside those of a tiny network, and at as
+    many training samples as backward passes (probe x outputs) times 1 + probe / 24, the second term
+    being the product of the Jacobian with itself: right for small fully connected networks, several
+    times too many for convolutions. `python benchmarks/tracker_cost.py` prints measured shares.
 
     Args:
         steps: optimiser steps of the run.
         batch: samples a step.
         probe: points of the probe set, n.
         outputs: outputs that are traced, C.
+        model: what is trained, on the processor or a device, compiled or not.
+        inputs: any of its inputs; the first is looked at.
 
     Raises:
         ValueError: a number below one.
@@ -71,17 +95,23 @@ def default_measurements(steps: int, batch: int, probe: int, outputs: int) -> in
     for name, value in (("steps", steps), ("batch", batch), ("probe", probe), ("outputs", outputs)):
         if value < 1:
             raise ValueError(f"{name} is {value}; it must be at least 1.")
-    snapshot = FIXED_STEPS + probe * outputs * (1 + probe / PAIRS) / batch
-    return max(2, min(MOST, int(SHARE * steps / snapshot)))
+    if model is not None and inputs is not None:
+        snapshot = snapshot_in_steps(model, inputs, batch=batch, probe=probe, outputs=outputs)
+    else:
+        snapshot = FIXED_STEPS + probe * outputs * (1 + probe / PAIRS) / batch
+    return max(2, min(MOST, int(SHARE * steps / (RESERVE * snapshot))))
 
 
 SHARE = 0.05
 """Share of a training run that the default schedule may cost."""
 
-FIXED_STEPS = 20
+RESERVE = 2
+"""Factor by which a snapshot may turn out dearer than counted."""
+
+FIXED_STEPS = 60
 """Steps of a small network that the overhead of one snapshot is worth."""
 
-PAIRS = 12
+PAIRS = 24
 """Probe points whose pairwise products cost as much as one backward pass for each."""
 
 MOST = 64

@@ -3,8 +3,7 @@
 import json
 import math
 import time as clock
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ntkscale import ntk
+from ntkscale.tracking.evaluation import evaluating
 from ntkscale.tracking.spectrum import leading_eigenvalues, leading_eigenvectors
 
 Row = dict[str, Any]
@@ -253,7 +253,7 @@ class KernelTracker:
                 count = math.prod(y.shape[1:])
             return y
 
-        with _evaluating(self._module):
+        with evaluating(self._module):
             if self._by_layer:
                 layers = ntk.gram_by_parameter(
                     model, self._inputs, output=pick, memory=self._memory
@@ -328,16 +328,3 @@ def _entry(key: str | int) -> Callable[[Any], Tensor]:
 def _decade_mark(step: int) -> int:
     # The small shift keeps exact powers of ten on their own mark.
     return math.floor(PER_DECADE * math.log10(step) + 1e-9)
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Eval mode, by the flags alone: a model's own `train` method may do more than set them."""
-    flags = [(part, part.training) for part in module.modules()]
-    try:
-        for part, _ in flags:
-            part.training = False
-        yield
-    finally:
-        for part, training in flags:
-            part.training = training

@@ -2,12 +2,13 @@
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from ntkscale.tracking import KernelTracker, default_measurements, default_steps, log_spaced
+from ntkscale.tracking import KernelTracker, cost, default_measurements, default_steps, log_spaced
 
 
 def test_log_spaced_has_equal_ratios_and_exact_ends():
@@ -55,3 +56,27 @@ def test_due():
     rows = [chosen.step(step, float(step)) for step in range(10)]
     assert [i for i, row in enumerate(rows) if row] == [0, 7]
     assert [row["step"] for row in chosen.history] == [0, 7]
+
+
+def test_counted_work_is_exact_and_leaves_the_model_alone():
+    model = nn.Sequential(nn.Linear(5, 7), nn.ReLU(), nn.Dropout(0.5), nn.Linear(7, 3))
+    x = torch.randn(4, 5)
+    state = torch.get_rng_state()
+    multiply_adds, kept = cost._work(model, x[:1])
+    assert multiply_adds == 5 * 7 + 7 * 3
+    # The input and the ReLU's output; parameters are not counted.
+    assert kept == 4 * (5 + 7)
+    assert all(m.training for m in model.modules()) and torch.equal(state, torch.get_rng_state())
+
+
+def test_snapshots_of_convolutions_are_cheap_in_their_steps():
+    """One weight is used at every pixel while training, and once in the kernel's product."""
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"batch": 32, "probe": 16, "outputs": 2}
+    conv = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.Flatten())
+    dense = nn.Sequential(nn.Linear(26, 26), nn.ReLU(), nn.Linear(26, 2))
+    large = cost.snapshot_in_steps(conv, torch.randn(1, 1, 40, 40), **sizes)
+    assert large < cost.snapshot_in_steps(dense, torch.randn(1, 26), **sizes)
+    many = default_measurements(2000, **sizes, model=conv, inputs=torch.randn(1, 1, 40, 40))
+    assert many > default_measurements(2000, **sizes)
+    assert many * large <= 0.05 * 2000
