@@ -15,7 +15,7 @@ from torch import Tensor
 from tyro.conf import arg
 
 from ntkscale import ntk
-from ntkscale.experiments.cells import Cell, Schedule, default_name, thin, train_cells
+from ntkscale.experiments.cells import Cell, Schedule, thin
 from ntkscale.experiments.settings import (
     NAME,
     Common,
@@ -23,12 +23,11 @@ from ntkscale.experiments.settings import (
     Integer,
     Ints,
     Number,
-    configuration,
     require_positive,
-    resolve_device,
 )
+from ntkscale.experiments.train_cells import train_cells
 from ntkscale.networks import MLP, Network
-from ntkscale.runs import RunFolder, open_run
+from ntkscale.runs import RunFolder
 from ntkscale.tasks import Task, circle, circle_q
 from ntkscale.theory.arc_cosine import circle_eigenvalues
 from ntkscale.tracking import default_measurements, log_spaced
@@ -215,45 +214,45 @@ class _Learned:
         return float(lazy_flow(kernel.cpu(), self.task.targets, [self.lazy_time]).mse[0])
 
 
-def run(settings: CircleSettings) -> RunFolder:
+def run(settings: CircleSettings) -> RunFolder | None:
     """Train every cell, or take an interrupted run up again; returns its folder.
 
     Raises:
         ValueError: an option is out of range, or the folder holds another run.
     """
     settings = expand(settings)
-    device = resolve_device(settings.device)
     high = window(settings)[1]
-    cells: list[Sequence[Cell]] = []
+    groups: list[Sequence[Cell]] = []
     for beta, q in settings.sources():
         task = target(settings, q)
         for gamma0 in settings.gamma0:
             batch = [
                 Cell(
                     key={"beta": beta, "gamma0": gamma0, "seed": seed},
-                    build=lambda gamma0=gamma0, seed=seed: _build(settings, gamma0, seed).to(
-                        device
-                    ),
-                    task=task.to(device, _dtype(settings, gamma0)),
+                    build=lambda gamma0=gamma0, seed=seed: _build(settings, gamma0, seed),
+                    task=task,
+                    schedule=_schedule(settings, gamma0),
                     stop_below=_Learned(task, high),
                 )
                 for seed in settings.seed
             ]
-            cells.extend([batch] if settings.batched else [[cell] for cell in batch])
+            groups.extend([batch] if settings.batched else [[cell] for cell in batch])
 
-    # A network slower than the lazy one (random phases) may take longer than the window; the count
-    # of steps ends it.
-    times = log_spaced(0.1, 10 * high, 20 * math.ceil(math.log10(100 * high)))
-    # A lazy network needs about this many steps, a rich one more.
-    steps = math.ceil(high * float(infinite_spectrum(settings).max()) / settings.step_fraction)
-    steps = min(steps, settings.steps)
-    kernels = thin([0.0, *times], default_measurements(steps, settings.points, settings.points, 1))
-    schedule = Schedule(times, kernels, thin(sorted(kernels), 8), expected_end=high)
     optimisation = Optimisation(
         method="flow", steps=settings.steps, step_fraction=settings.step_fraction
     )
-    config = configuration(EXPERIMENT, settings)
-    folder = open_run(settings.runs / EXPERIMENT / (settings.name or default_name(config)), config)
-    if not folder.finished:
-        train_cells(folder, cells, optimisation, schedule, settings.wandb)
-    return folder
+    return train_cells(EXPERIMENT, settings, groups, optimisation)
+
+
+def _schedule(settings: CircleSettings, gamma0: float) -> Schedule:
+    """Twenty looks a decade at the losses; the kernel where it is compared, within its budget."""
+    low, high = window(settings)
+    # A network slower than the lazy one (random phases) may take longer than the window; the count
+    # of steps ends it.
+    times = log_spaced(0.1, 10 * high, 20 * math.ceil(math.log10(100 * high)))
+    # Step size x lambda_max is fixed, and a rich kernel grows: it takes some three times as long.
+    steps = high * float(infinite_spectrum(settings).max()) / settings.step_fraction
+    steps = min(math.ceil(steps * (1 if gamma0 < 0.1 else 3)), settings.steps)
+    count = default_measurements(steps, settings.points, settings.points, 1)
+    kernels = thin([t for t in times if low / 10 < t < 2 * high], count)
+    return Schedule(times, kernels, thin(sorted(kernels), 7), expected_end=high)

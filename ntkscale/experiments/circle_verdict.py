@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from ntkscale.experiments.circle import CircleSettings, expand, window
 from ntkscale.experiments.circle_measures import (
@@ -27,6 +28,7 @@ from ntkscale.reporting import (
     draw_kernel_pictures,
     draw_source,
     draw_spectrum,
+    house_style,
     ladder,
     new_figure,
     save_figure,
@@ -104,8 +106,8 @@ def _summary(run: Run, settings: CircleSettings, cells: Sequence[Trained], rough
         place = regime(own[0].baseline.measured.alpha, beta)
         spread = f" +- {deviation:.3f}" if np.isfinite(deviation) else ""
         parts.append(
-            f"beta = {beta:g} ({place}): at gamma0 = {richest:g} the loss falls {gain:+.3f}{spread} "
-            f"faster in the exponent than the lazy flow, while the kernel grows as t^{growth:.2f}."
+            f"beta = {beta:g} ({place}): at gamma0 = {richest:g} the exponent is "
+            f"{gain:+.3f}{spread} against the lazy flow's, the kernel grows as t^{growth:.2f}."
         )
     if settings.phases == "random":
         parts.append("The target's phases are random: alpha and beta alone do not decide then.")
@@ -265,7 +267,16 @@ def _draw_losses(cells: Sequence[Trained], folder: Path) -> Picture:
 
 def _draw_exponents(cells: Sequence[Trained], folder: Path) -> Picture:
     figure, axes = new_figure()
-    ax = axes[0]
+    with house_style():
+        _draw_exponent_axes(axes[0], cells)
+    return Picture(
+        save_figure(figure, folder, "exponent_against_beta")[0],
+        "Measured exponents in time against the source exponent, with both theory lines.",
+        "Bars: 95 % intervals of each seed's fit.",
+    )
+
+
+def _draw_exponent_axes(ax: Axes, cells: Sequence[Trained]) -> None:
     top = max(1.5, *(1.1 * cell.baseline.beta for cell in cells)) if cells else 1.5
     beta = np.linspace(0.05, top, 200)
     ax.plot(beta, beta, color="black", linestyle=":", label="lazy theory, beta")
@@ -299,11 +310,6 @@ def _draw_exponents(cells: Sequence[Trained], folder: Path) -> Picture:
         )
     ax.set(xlabel="source exponent beta [1]", ylabel="exponent in time [1]")
     ax.legend()
-    return Picture(
-        save_figure(figure, folder, "exponent_against_beta")[0],
-        "Measured exponents in time against the source exponent, with both theory lines.",
-        "Bars: 95 % intervals of each seed's fit.",
-    )
 
 
 def _draw_spectra(bases: Sequence[Baseline], folder: Path) -> Picture:

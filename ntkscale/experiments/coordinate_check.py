@@ -14,21 +14,21 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from ntkscale.experiments.cells import default_name
 from ntkscale.experiments.settings import (
     NAME,
     Common,
     Integer,
     Ints,
     Number,
+    Precision,
     Text,
-    configuration,
     require_positive,
     resolve_device,
 )
+from ntkscale.experiments.train_cells import open_folder
 from ntkscale.networks import MLP, Network, Parameterization
 from ntkscale.reporting import Progress
-from ntkscale.runs import RunFolder, open_run
+from ntkscale.runs import RunFolder
 from ntkscale.tasks import Task, circle
 from ntkscale.training import Optimisation, Trainer
 
@@ -56,6 +56,8 @@ class CoordinateCheckSettings(Common):
     """seeds of the initialisation"""
     learning_rate: Number = 0.1
     """flow time per step"""
+    dtype: Annotated[Precision, NAME] = "float64"
+    """float32 or float64"""
     points: Integer = 64
     """points of the circle to learn"""
 
@@ -113,8 +115,7 @@ def run(settings: CoordinateCheckSettings) -> RunFolder:
     # The target of the circle lies along the kernel's leading directions; on targets that do not,
     # the output of a narrow network moves more for want of averaging, at every parameterization.
     task = circle(q=1.0, points=settings.points, dtype=getattr(torch, settings.dtype)).to(device)
-    config = configuration(EXPERIMENT, settings)
-    folder = open_run(settings.runs / EXPERIMENT / (settings.name or default_name(config)), config)
+    folder = open_folder(EXPERIMENT, settings)
     if folder.finished:
         return folder
     folder.load_checkpoint()

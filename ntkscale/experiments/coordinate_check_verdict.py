@@ -13,7 +13,17 @@ from ntkscale.experiments.coordinate_check import (
 )
 from ntkscale.experiments.settings import restore
 from ntkscale.experiments.verdict import Verdict
-from ntkscale.reporting import Entry, Mark, Picture, Section, Table, ladder, new_figure, save_figure
+from ntkscale.reporting import (
+    Entry,
+    Mark,
+    Picture,
+    Section,
+    Table,
+    house_style,
+    ladder,
+    new_figure,
+    save_figure,
+)
 from ntkscale.runs import Run
 
 
@@ -75,16 +85,21 @@ def _draw(run: Run, folder: Path) -> Picture:
     steps = sorted(run.metrics["step"].unique().to_list())
     names = list(dict.fromkeys(run.metrics["coordinate"].to_list()))
     figure, axes = new_figure(len(steps))
-    for ax, step in zip(axes, steps, strict=True):
-        for name, colour in zip(names, ladder(len(names)), strict=True):
-            rows = run.metrics.filter(
-                (run.metrics["step"] == step) & (run.metrics["coordinate"] == name)
+    with house_style():
+        for ax, step in zip(axes, steps, strict=True):
+            for name, colour in zip(names, ladder(len(names)), strict=True):
+                rows = run.metrics.filter(
+                    (run.metrics["step"] == step) & (run.metrics["coordinate"] == name)
+                )
+                mean = rows.group_by("width").mean().sort("width")
+                ax.plot(
+                    mean["width"], mean["rms_change"], "o-", color=colour, markersize=4, label=name
+                )
+            ax.set(
+                xscale="log", yscale="log", xlabel="width N [neurons]", title=f"after {step} steps"
             )
-            mean = rows.group_by("width").mean().sort("width")
-            ax.plot(mean["width"], mean["rms_change"], "o-", color=colour, markersize=4, label=name)
-        ax.set(xscale="log", yscale="log", xlabel="width N [neurons]", title=f"after {step} steps")
-        ax.set_ylabel("rms change [1]")
-    axes[0].legend()
+            ax.set_ylabel("rms change [1]")
+        axes[0].legend()
     return Picture(
         save_figure(figure, folder, "changes")[0],
         "Rms change of every preactivation and of the output against width.",

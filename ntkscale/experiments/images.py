@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 
-from ntkscale.experiments.cells import Cell, Schedule, default_name, thin, train_cells
+from ntkscale.experiments.cells import Cell, Schedule, thin
 from ntkscale.experiments.settings import (
     NAME,
     Common,
@@ -23,12 +23,11 @@ from ntkscale.experiments.settings import (
     Number,
     Precision,
     Text,
-    configuration,
     require_positive,
-    resolve_device,
 )
+from ntkscale.experiments.train_cells import train_cells
 from ntkscale.networks import CNN, MLP, Network, Parameterization, ResNet
-from ntkscale.runs import RunFolder, open_run
+from ntkscale.runs import RunFolder
 from ntkscale.tasks import DataSet, Loss, Task, arrays, images
 from ntkscale.tracking import default_measurements, log_spaced
 from ntkscale.training import Optimisation
@@ -220,7 +219,7 @@ def _optimisation(settings: ImagesSettings) -> Optimisation:
     )
 
 
-def run(settings: ImagesSettings) -> RunFolder:
+def run(settings: ImagesSettings) -> RunFolder | None:
     """Train every cell, or take an interrupted run up again; returns its folder.
 
     Raises:
@@ -228,19 +227,20 @@ def run(settings: ImagesSettings) -> RunFolder:
         FileNotFoundError: the data are not there.
     """
     settings = expand(settings)
-    device = resolve_device(settings.device)
     optimisation = _optimisation(settings)
     groups: list[Sequence[Cell]] = []
     tasks = {seed: load_task(settings, seed) for seed in settings.seed}
+    first = tasks[settings.seed[0]]
+    samples, outputs = first.targets.shape
+    schedule = _schedule(settings, optimisation, samples, outputs)
     for width in settings.width:
         for gamma0 in settings.gamma0:
             cells = [
                 Cell(
                     key={"width": width, "gamma0": gamma0, "seed": seed},
-                    build=lambda w=width, g=gamma0, s=seed: build(settings, tasks[s], w, g, s).to(
-                        device
-                    ),
-                    task=tasks[seed].to(device),
+                    build=lambda w=width, g=gamma0, s=seed: build(settings, tasks[s], w, g, s),
+                    task=tasks[seed],
+                    schedule=schedule,
                     probe=settings.probe,
                     # K_0 does not depend on gamma0, so the first one speaks for all.
                     spectrum=settings.spectrum if gamma0 == settings.gamma0[0] else None,
@@ -251,14 +251,7 @@ def run(settings: ImagesSettings) -> RunFolder:
             groups.extend([cells] if settings.batched else [[cell] for cell in cells])
     build(settings, tasks[settings.seed[0]], settings.width[0], settings.gamma0[0], 0)
 
-    first = tasks[settings.seed[0]]
-    samples, outputs = first.targets.shape
-    schedule = _schedule(settings, optimisation, samples, outputs)
-    config = configuration(EXPERIMENT, settings)
-    folder = open_run(settings.runs / EXPERIMENT / (settings.name or default_name(config)), config)
-    if not folder.finished:
-        train_cells(folder, groups, optimisation, schedule, settings.wandb)
-    return folder
+    return train_cells(EXPERIMENT, settings, groups, optimisation)
 
 
 def _schedule(
@@ -274,5 +267,5 @@ def _schedule(
     decades = max(math.log10(last / first), 0.2)
     times = log_spaced(first, last, math.ceil(5 * decades) + 1)
     probe = min(settings.probe, samples)
-    kernels = thin([0.0, *times], default_measurements(settings.steps, batch, probe, outputs))
+    kernels = thin(times, default_measurements(settings.steps, batch, probe, outputs))
     return Schedule(times, kernels, thin(sorted(kernels), 6), expected_end=last)

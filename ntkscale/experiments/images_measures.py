@@ -129,7 +129,7 @@ class WidthGap:
 
     Attributes:
         gamma0: the richness.
-        gap: largest |L_N / L_M - 1| over all pairs of widths N < M and common times, seeds averaged.
+        gap: largest |L_N / L_M - 1|, all widths N < M and common times, seeds averaged.
         widest_pair: the gap between the two widest networks alone.
         at: where the largest gap is.
     """

@@ -31,8 +31,6 @@ class Common:
     """where run folders go"""
     device: Annotated[Device, NAME] = "auto"
     """auto, cpu, cuda or mps"""
-    dtype: Annotated[Precision, NAME] = "float64"
-    """float32 or float64"""
     wandb: Annotated[WandbMode, NAME] = "offline"
     """offline, online or disabled"""
 

@@ -1,9 +1,10 @@
 """Rows of the Jacobian: the gradient of every output of every sample, sample by sample.
 
 Two routes give the same rows. *Vectorised*: a block of samples, each with its own copy of the
-parameters, is pulled back at once by `torch.func`. *One by one*: plain autograd on batches of one.
-The first wins while a sample's gradient is small (the cost is then all overhead), the second as
-soon as a gradient no longer fits the cache, and it works for whatever autograd works for.
+parameters, is pulled back at once by `torch.func`; blocks are as large as the cache, so down to one
+sample for a large network. *One by one*: plain autograd on batches of one, which works for whatever
+autograd works for; at large networks it costs the same, at small ones several times as much, and its
+many short operations suffer when other processes want the same cores.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,10 +20,6 @@ from ntkscale.ntk.forward import Forward
 CACHE = 8 << 20
 """Bytes one vectorised step works on: about what a core's cache holds. Measured: 4 to 16 MiB cost
 the same, 1 MiB half as much again."""
-
-ONE_BY_ONE = 320 << 10
-"""Bytes of a gradient from which one by one is the faster on a processor: where the two routes took
-equal time over fully connected networks and convolutions of several widths."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 from ntkscale.ntk.accumulate import Kind, Plan, panels
 from ntkscale.ntk.differentiable import differentiable_kernel
 from ntkscale.ntk.forward import Choice, Forward, Model, as_function
-from ntkscale.ntk.jacobian import CACHE, ONE_BY_ONE, Columns, Jacobian
+from ntkscale.ntk.jacobian import CACHE, Columns, Jacobian
 from ntkscale.ntk.suitability import probe, pulls_back_alike, undisturbed
 
 Output = Literal["trace", "diagonal", "full"] | int | Callable[[Any], Tensor]
@@ -195,18 +195,16 @@ def _choose_route(
     v: Tensor,
     gradient: list[Tensor],
 ) -> Jacobian:
-    """The faster route, once it has been seen to give autograd's gradient on the first samples."""
-    on_processor = forward.device.type == "cpu"
-    step = min(CACHE, memory) if on_processor else memory // 4
-    if not on_processor or columns.row_bytes < ONE_BY_ONE:
-        fast = Jacobian(forward, columns, sample_bytes, vectorised=True, step_bytes=step)
-        # No batching rule, a branch on data, an operation torch.func gets wrong: the other route.
-        try:
-            rows = fast.rows(x[: v.shape[0]].detach(), range(v.shape[1]))
-            if pulls_back_alike(rows, v, gradient, forward.device):
-                return fast
-        except RuntimeError:
-            pass
+    """The vectorised route where it gives autograd's gradient on the first samples."""
+    step = min(CACHE, memory) if forward.device.type == "cpu" else memory // 4
+    fast = Jacobian(forward, columns, sample_bytes, vectorised=True, step_bytes=step)
+    # No batching rule, a branch on data, an operation torch.func gets wrong: the other route.
+    try:
+        rows = fast.rows(x[: v.shape[0]].detach(), range(v.shape[1]))
+        if pulls_back_alike(rows, v, gradient, forward.device):
+            return fast
+    except RuntimeError:
+        pass
     return Jacobian(forward, columns, sample_bytes, vectorised=False)
 
 

@@ -8,7 +8,14 @@ from ntkscale.reporting.kernel_pictures import draw_kernel_pictures
 from ntkscale.reporting.progress import Progress
 from ntkscale.reporting.report import Picture, Section, write_report
 from ntkscale.reporting.spectra import Spectrum, draw_source, draw_spectrum
-from ntkscale.reporting.style import COLOURS, axis_label, ladder, new_figure, save_figure
+from ntkscale.reporting.style import (
+    COLOURS,
+    axis_label,
+    house_style,
+    ladder,
+    new_figure,
+    save_figure,
+)
 from ntkscale.reporting.table import Entry, Mark, Table, show
 from ntkscale.reporting.wandb_log import WandbLog
 
@@ -28,6 +35,7 @@ __all__ = [
     "draw_kernel_pictures",
     "draw_source",
     "draw_spectrum",
+    "house_style",
     "ladder",
     "new_figure",
     "save_figure",

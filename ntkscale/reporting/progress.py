@@ -8,6 +8,7 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as RichProgress
+from rich.table import Column
 
 _LINE_SECONDS = 30.0
 _REFRESH_SECONDS = 0.2
@@ -37,7 +38,10 @@ class Progress:
         if self._file.isatty():
             self._bar = RichProgress(
                 BarColumn(bar_width=24),
-                TextColumn("{task.percentage:3.0f} %  {task.description}"),
+                TextColumn(
+                    "{task.percentage:3.0f} %  {task.description}",
+                    table_column=Column(no_wrap=True, overflow="ellipsis"),
+                ),
                 console=Console(file=self._file),
                 auto_refresh=False,
                 transient=True,

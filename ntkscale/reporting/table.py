@@ -21,7 +21,7 @@ _MEANINGS: dict[Mark, str] = {
     "fail": "outside its bound",
     "rough": "too rough to judge",
 }
-_WIDE = 250  # columns of a terminal that is none
+_WIDE = 2000  # columns of a terminal that is none: no line is folded
 
 
 @dataclass(frozen=True)

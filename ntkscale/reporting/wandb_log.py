@@ -1,12 +1,12 @@
 """The W&B record of one training: beside the local files, and never in the way of training."""
 
-import contextlib
+import io
 import math
 import os
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _LEADING = 8
 _PICTURE = 256  # pixels
 _REACH_SECONDS = 3.0
-_INIT_SECONDS = 20.0
+_INIT_SECONDS = 10.0
 _FINISH_SECONDS = 60.0
 
 
@@ -96,15 +96,18 @@ class WandbLog:
 
     def _attempt(self, work: Callable[[], object], otherwise: str = "no longer") -> None:
         try:
-            work()
+            # W&B's own complaints would be further lines.
+            with redirect_stderr(io.StringIO()):
+                work()
         except Exception as error:
             self._run = None
             what = str(error).strip().splitlines()
             reason = f"{type(error).__name__}{': ' + what[0] if what else ''}"
             _warn(f"W&B: {reason}; recording {_OUTCOMES[otherwise]}, local files are complete.")
-            if isinstance(error, ConnectionError) and (wandb := sys.modules.get("wandb")):
+            gone = isinstance(error, ConnectionError) or type(error).__name__ in _SERVICE_GONE
+            if gone and (wandb := sys.modules.get("wandb")):
                 # The service is gone. Said now, or else it says so at exit, in thirty lines.
-                with contextlib.suppress(Exception):
+                with suppress(Exception), redirect_stderr(io.StringIO()):
                     wandb.teardown()
 
     def _start(
@@ -175,6 +178,7 @@ class WandbLog:
 
 
 _PICTURE_TIME = "kernel_pictures/time"
+_SERVICE_GONE = {"HandleAbandonedError", "MailboxClosedError"}
 _OUTCOMES = {
     "offline": "offline instead",
     "not": "nothing there",

@@ -422,3 +422,18 @@ def test_a_diverged_model_gives_nan_and_no_complaint():
     model.bias.data.fill_(torch.nan)
     model = nn.Sequential(model, nn.Softplus())
     assert ntk.gram(model, torch.randn(4, 3)).isnan().all()
+
+
+def test_an_operation_torch_func_gets_wrong_is_seen():
+    """Distances to learned centres: `torch.func` has given other gradients than autograd."""
+
+    class Centres(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.centres = nn.Parameter(torch.randn(6, 4, dtype=torch.float64))
+
+        def forward(self, x):
+            return torch.exp(-torch.cdist(x, self.centres))
+
+    model, x = Centres(), torch.randn(5, 4, dtype=torch.float64)
+    torch.testing.assert_close(ntk.gram(model, x), kernel(model, x))
