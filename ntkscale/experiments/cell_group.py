@@ -1,0 +1,190 @@
+"""Cells trained together: one trainer, and for each cell a tracker, a record and a W&B run."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ntkscale import ntk
+from ntkscale.experiments.cells import Cell
+from ntkscale.experiments.settings import WandbMode
+from ntkscale.reporting import WandbLog
+from ntkscale.runs import RunFolder
+from ntkscale.tracking import KernelTracker
+from ntkscale.training import Ensemble, Optimisation, Outcome, Trainer
+
+
+class CellGroup:
+    """A group of cells on their way through training.
+
+    On all processes but the first there is no folder, and nothing is recorded.
+
+    Attributes:
+        name: of all its cells; a checkpoint carries it.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder | None,
+        cells: Sequence[Cell],
+        optimisation: Optimisation,
+        device: torch.device,
+        report: Callable[[float, str], None],
+    ) -> None:
+        """Build networks, trainer and trackers.
+
+        Args:
+            folder: where to record.
+            cells: of equal shape; they differ in seed alone, or in gamma0.
+            optimisation: how they are trained.
+            device: where they live.
+            report: called with the share done and a text, for a progress bar.
+        """
+        self.name = " + ".join(cell.name for cell in cells)
+        networks = [cell.build().to(device) for cell in cells]
+        self._folder, self._cells, self._networks = folder, cells, networks
+        self._optimisation, self._report = optimisation, report
+        self._schedule = cells[0].schedule
+        self._stop = (
+            min(
+                cell.stop_below(network)
+                for cell, network in zip(cells, networks, strict=True)
+                if cell.stop_below is not None
+            )
+            if cells[0].stop_below is not None
+            else None
+        )
+        # The members of an ensemble are views of its stack, so each tracker sees its own train.
+        model: nn.Module = networks[0] if len(cells) == 1 else Ensemble(networks)
+        if cells[0].compiled:
+            model = torch.compile(model)  # pyright: ignore[reportAssignmentType]
+        self._trainer = Trainer(model, cells[0].task, optimisation, seed=int(cells[0].key["seed"]))
+        inputs, targets = self._trainer.task.inputs, self._trainer.task.targets
+        self._trackers = [
+            KernelTracker(network, inputs[: cell.probe], targets[: cell.probe], by_layer=True)
+            for cell, network in zip(cells, networks, strict=True)
+        ]
+        self._logs: list[WandbLog] = []
+        self._looked_at = -1.0
+
+    def restore(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
+        """Take training up where a checkpoint left it."""
+        self._trainer.restore(_part(tensors, "trainer."), meta["trainer"])
+        for i, tracker in enumerate(self._trackers):
+            tracker.load_state_dict(_part(tensors, f"tracker{i}."))
+        self._looked_at = meta["looked_at"]
+
+    def run(self, wandb: WandbMode) -> None:
+        """Train to the end, then write down how it ended.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C, after a checkpoint.
+        """
+        folder = self._folder
+        if folder is not None:
+            self._logs = [
+                WandbLog(
+                    wandb,
+                    folder.path,
+                    name=cell.name,
+                    group=f"{folder.path.parent.name}/{folder.path.name}",
+                    config={**folder.config, **cell.key},
+                )
+                for cell in self._cells
+            ]
+        outcome = self._trainer.run(
+            measure_at=self._schedule.losses,
+            on_measure=self._measure,
+            checkpoint=self._checkpoint,
+            stop_below=self._stop,
+            progress=self._progress,
+        )
+        for log in self._logs:
+            log.finish()
+        if outcome.status == "interrupted":
+            raise KeyboardInterrupt
+        if folder is not None:
+            self._conclude(folder, outcome)
+
+    def _conclude(self, folder: RunFolder, outcome: Outcome) -> None:
+        for i, cell in enumerate(self._cells):
+            diverged_at = outcome.diverged_at[i]
+            ending = {
+                "status": outcome.status if diverged_at is None else "diverged",
+                "step": outcome.step if diverged_at is None else diverged_at,
+                "time": outcome.time,
+            }
+            folder.write_weights(cell.name, dict(self._networks[i].named_parameters()))
+            folder.write_result(cell.name, {**cell.key, **ending})
+            folder.append_timing(
+                {
+                    "cell": cell.name,
+                    "seconds": outcome.seconds / len(self._cells),
+                    "tracker_seconds": self._trackers[i].seconds,
+                }
+            )
+        folder.save_checkpoint({}, {"group": None, "after": self.name})
+
+    def _measure(self, trainer: Trainer) -> None:
+        assert self._folder is not None  # the trainer calls back on the first process alone
+        now = _clock(trainer)
+        losses = trainer.evaluate()
+        always = trainer.step == 0 or trainer.ended is not None
+        kernel_due = always or any(self._looked_at < t <= now for t in self._schedule.kernels)
+        picture_due = always or any(self._looked_at < t <= now for t in self._schedule.pictures)
+        for i, cell in enumerate(self._cells):
+            tracker = self._trackers[i]
+            row: dict[str, Any] = {"step": trainer.step, "time": trainer.time}
+            row |= {
+                name: value[i] if isinstance(value, list) else value
+                for name, value in losses.items()
+            }
+            if kernel_due and trainer.diverged_at[i] is None:
+                row |= tracker.measure(time=now, step=trainer.step)
+                if picture_due:
+                    kernels = self._kernels(i, trainer.step)
+                    self._folder.write_kernel(cell.name, trainer.step, kernels)
+                    self._logs[i].log_kernel_picture("kernel", kernels["kernel"].numpy(), now)
+            self._folder.append({"cell": cell.name, **cell.key, **row})
+            self._logs[i].log(row)
+        self._looked_at = now
+
+    def _kernels(self, index: int, step: int) -> dict[str, Tensor]:
+        """The kernel just measured; at first also that on more samples, for alpha and beta."""
+        tracker, cell, network = self._trackers[index], self._cells[index], self._networks[index]
+        assert tracker.kernel is not None
+        tensors = {"kernel": tracker.kernel}
+        if step == 0 and cell.spectrum is not None:
+            task = self._trainer.task
+            inputs, targets = task.inputs[: cell.spectrum], task.targets[: cell.spectrum]
+            scale = float(network.gamma) ** 2 / targets.shape[1]
+            tensors["spectrum_kernel"] = scale * ntk.gram(network, inputs).to("cpu", torch.float64)
+            tensors["spectrum_targets"] = targets.to("cpu", torch.float64)
+        return tensors
+
+    def _checkpoint(self, trainer: Trainer) -> None:
+        assert self._folder is not None
+        tensors, meta = trainer.state()
+        named = {f"trainer.{name}": value for name, value in tensors.items()}
+        for i, tracker in enumerate(self._trackers):
+            named |= {f"tracker{i}.{name}": v for name, v in tracker.state_dict().items()}
+        self._folder.save_checkpoint(
+            named, {"group": self.name, "trainer": meta, "looked_at": self._looked_at}
+        )
+
+    def _progress(self, trainer: Trainer) -> None:
+        losses = ", ".join(f"{loss:.3g}" for loss in trainer.recent_loss)
+        # The run may end before its last step: at a loss, or at the last time worth a look.
+        share = max(
+            trainer.step / self._optimisation.steps, _clock(trainer) / self._schedule.expected_end
+        )
+        self._report(min(share, 1.0), f"{self._cells[0].name}  loss {losses}")
+
+
+def _clock(trainer: Trainer) -> float:
+    return trainer.step if trainer.time is None else trainer.time
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

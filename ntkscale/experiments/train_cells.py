@@ -1,0 +1,90 @@
+"""How every experiment trains: group after group of cells, recorded and resumable."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import torch.distributed as dist
+
+from ntkscale.experiments.cell_group import CellGroup
+from ntkscale.experiments.cells import Cell
+from ntkscale.experiments.settings import Common, configuration, resolve_device
+from ntkscale.reporting import Progress
+from ntkscale.runs import RunFolder, open_run
+from ntkscale.training import Optimisation, process_group, rank, ranks
+
+
+def train_cells(
+    experiment: str,
+    settings: Common,
+    groups: Sequence[Sequence[Cell]],
+    optimisation: Optimisation,
+) -> RunFolder | None:
+    """Train every group of cells in order; what an earlier call of the same run did is kept.
+
+    Started by `torchrun`, every process trains on its share of the data and the first records.
+
+    Args:
+        experiment: name of the command.
+        settings: its options; they are the run's configuration and say where its folder lies.
+        groups: cells of one group are trained together as one batched ensemble.
+        optimisation: how every cell is trained.
+
+    Returns:
+        The run's folder; None on all processes but the first.
+
+    Raises:
+        RunFolderError: the folder holds another run, or cannot be written.
+        KeyboardInterrupt: Ctrl-C; what was done is kept and the same command goes on from there.
+    """
+    with process_group(resolve_device(settings.device)) as device:
+        folder = open_folder(experiment, settings) if rank() == 0 else None
+        finished, saved, done = _from_first(
+            None
+            if folder is None
+            else (
+                folder.finished,
+                None if folder.finished else folder.load_checkpoint(),
+                folder.results(),
+            )
+        )
+        if finished:
+            return folder
+        with Progress() as progress:
+            for position, cells in enumerate(groups):
+                if all(cell.name in done for cell in cells):
+                    continue
+
+                def report(share: float, text: str, position: int = position) -> None:
+                    progress.update(position + share, len(groups), text)
+
+                report(0.0, cells[0].name)
+                group = CellGroup(folder, cells, optimisation, device, report)
+                if saved is not None and saved[1]["group"] == group.name:
+                    group.restore(*saved)
+                group.run(settings.wandb)
+        if folder is not None:
+            folder.finish()
+        return folder
+
+
+def open_folder(experiment: str, settings: Common) -> RunFolder:
+    """The run's folder, new or taken up again; unless named, it is named after its options.
+
+    Raises:
+        RunFolderError: it holds another run, or cannot be written.
+    """
+    config = configuration(experiment, settings)
+    text = json.dumps(config, sort_keys=True)
+    name = settings.name or hashlib.sha256(text.encode()).hexdigest()[:8]
+    return open_run(settings.runs / experiment / name, config)
+
+
+def _from_first(value: Any) -> Any:
+    """The value that the first process has, on every process."""
+    if ranks() == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box)
+    return box[0]
