@@ -3,8 +3,7 @@
 Two routes give the same rows. *Vectorised*: a block of samples, each with its own copy of the
 parameters, is pulled back at once by `torch.func`; blocks are as large as the cache, so down to one
 sample for a large network. *One by one*: plain autograd on batches of one, which works for whatever
-autograd works for; at large networks it costs the same, at small ones several times as much, and its
-many short operations suffer when other processes want the same cores.
+autograd works for; at large networks it costs the same, at small ones several times as much.
 """
 
 from collections.abc import Callable, Sequence
