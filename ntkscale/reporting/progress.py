@@ -37,7 +37,7 @@ class Progress:
         self._shown = time.monotonic()
         if self._file.isatty():
             self._bar = RichProgress(
-                BarColumn(bar_width=24),
+                BarColumn(bar_width=16),
                 TextColumn(
                     "{task.percentage:3.0f} %  {task.description}",
                     table_column=Column(no_wrap=True, overflow="ellipsis"),
