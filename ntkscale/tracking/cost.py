@@ -24,6 +24,9 @@ SNAPSHOT = 25.0
 PASSES = 6
 """Times a training step moves the bytes autograd keeps: written and read, forward and backward."""
 
+COPIES = 3
+"""Times a snapshot moves a gradient: written, copied into its row, read by the product."""
+
 TRIANGLE = 0.7
 """Share of the symmetric product that is computed."""
 
@@ -46,7 +49,7 @@ def snapshot_in_steps(
     # A backward pass does twice the work of the forward pass.
     step = STEP + batch * (3 * multiply_adds / MULTIPLY_ADDS + PASSES * kept / BYTES)
     rows = probe * outputs
-    gradients = rows * (2 * multiply_adds / MULTIPLY_ADDS + entries * size / BYTES)
+    gradients = rows * (2 * multiply_adds / MULTIPLY_ADDS + COPIES * entries * size / BYTES)
     product = TRIANGLE * rows * probe * entries / MULTIPLY_ADDS
     spectrum = EIGENVALUES * probe**3 / MULTIPLY_ADDS
     return (SNAPSHOT + gradients + product + spectrum) / step
