@@ -93,10 +93,10 @@ def _draw(ax: Axes, curve: Curve, colour: str) -> None:
         low, high = (np.asarray(edge, dtype=np.float64)[shown] for edge in curve.band)
         ax.fill_between(x[shown], low, high, color=colour, alpha=0.2, linewidth=0)
     if curve.fit is not None:
-        _draw_fit(ax, curve.fit, colour)
+        _draw_fit(ax, curve.fit)
 
 
-def _draw_fit(ax: Axes, fit: PowerLawFit, colour: str) -> None:
+def _draw_fit(ax: Axes, fit: PowerLawFit) -> None:
     if not np.isfinite(fit.exponent):
         return
     span = np.geomspace(*fit.window, 50)
@@ -105,10 +105,9 @@ def _draw_fit(ax: Axes, fit: PowerLawFit, colour: str) -> None:
     ax.plot(
         span,
         fit(span),
-        color=colour,
-        linestyle="--",
+        color="#202020",  # over its own curve nothing else is seen
+        linestyle=(0, (4, 3)),
         linewidth=1.0,
-        alpha=0.8,
         label=f"   {what} {-fit.exponent:.3f} [{-high:.3f}, {-low:.3f}]",
     )
 

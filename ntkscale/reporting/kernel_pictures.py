@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from ntkscale.reporting.style import house_style
 
 _SIDE = 1.75  # inches a picture
-_ROOM = 1.1  # inches for the colour bar and labels
+_ROOM = 0.8  # inches for the colour bar beside them, for labels and titles above and below
 
 
 def draw_kernel_pictures(
@@ -45,9 +45,7 @@ def draw_kernel_pictures(
     largest = max((float(np.nanmax(np.abs(k), initial=0.0)) for k in kernels), default=0.0) or 1.0
     signed = any(float(np.nanmin(kernel, initial=0.0)) < 0 for kernel in kernels)
     with house_style():
-        figure = Figure(
-            figsize=(len(kernels) * _SIDE + _ROOM, _SIDE + _ROOM / 2), layout="constrained"
-        )
+        figure = Figure(figsize=(len(kernels) * _SIDE + _ROOM, _SIDE + _ROOM), layout="constrained")
         axes = figure.subplots(1, len(kernels), squeeze=False, sharex=True, sharey=True)[0]
         scale = Normalize(-largest if signed else 0.0, largest)
         colours = ScalarMappable(scale, "RdBu_r" if signed else "viridis")

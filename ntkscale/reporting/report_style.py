@@ -14,7 +14,7 @@ CSS = """\
 }
 * { box-sizing: border-box; }
 body {
-  max-width: 62rem; margin: 0 auto; padding: 1.5rem 1rem 4rem;
+  max-width: 70rem; margin: 0 auto; padding: 1.5rem 1rem 4rem;
   font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif;
   color: var(--text); background: var(--page); overflow-wrap: anywhere;
 }
@@ -29,17 +29,21 @@ nav ol {
   margin: 1.25rem 0 0; padding: .75rem 1rem .75rem 2.25rem;
   background: var(--shade); border-radius: .4rem;
 }
-.table { overflow-x: auto; margin: 1rem 0 .25rem; }
-table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
+.table { position: relative; overflow-x: auto; margin: 1rem 0 .25rem; }
+table {
+  width: max-content; border-collapse: collapse; font-size: .9rem;
+  font-variant-numeric: tabular-nums;
+}
 caption { text-align: left; font-weight: 600; padding-bottom: .4rem; }
 th, td {
-  padding: .3rem .75rem .3rem 0; text-align: left; vertical-align: top; overflow-wrap: normal;
+  max-width: 24rem; padding: .3rem 1rem .3rem 0; text-align: left; vertical-align: top;
+  overflow-wrap: normal;
 }
 thead th { border-bottom: 2px solid var(--line); vertical-align: bottom; }
 tbody tr { border-bottom: 1px solid var(--line); }
-td.number { text-align: right; white-space: nowrap; }
+th.number, td.number { text-align: right; white-space: nowrap; }
 .facts th { font-weight: 400; color: var(--faint); white-space: nowrap; }
-.facts td { overflow-wrap: anywhere; }
+.facts td { max-width: 36rem; overflow-wrap: anywhere; }
 .note, figcaption { color: var(--faint); font-size: .85rem; margin: .25rem 0 1rem; }
 .pass { color: var(--pass); } .fail { color: var(--fail); } .rough { color: var(--rough); }
 .said {
@@ -49,5 +53,5 @@ td.number { text-align: right; white-space: nowrap; }
 figure { margin: 1.25rem 0; }
 img { display: block; max-width: 100%; height: auto; background: #ffffff; border-radius: .3rem; }
 details { margin: .75rem 0; } summary { cursor: pointer; font-weight: 600; }
-@media print { nav { display: none; } figure, table { break-inside: avoid; } }
+@media print { nav { display: none; } figure, tr { break-inside: avoid; } }
 """

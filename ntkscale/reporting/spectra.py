@@ -48,7 +48,7 @@ def draw_spectrum(ax: Axes, spectra: Sequence[Spectrum], *, title: str = "") -> 
             _draw(ax, index, values, spectrum, colour)
             if spectrum.measured is not None:
                 m = spectrum.measured
-                _draw_line(ax, index, values, m, m.alpha, m.alpha_interval, "alpha", colour, -1)
+                _draw_line(ax, index, values, m, m.alpha, m.alpha_interval, "alpha", -1)
         _finish(ax, title)
 
 
@@ -77,7 +77,7 @@ def draw_source(ax: Axes, spectra: Sequence[Spectrum], *, title: str = "") -> No
             _draw(ax, values, above, spectrum, colour)
             if spectrum.measured is not None:
                 m = spectrum.measured
-                _draw_line(ax, values, above, m, m.beta, m.beta_interval, "beta", colour, 1)
+                _draw_line(ax, values, above, m, m.beta, m.beta_interval, "beta", 1)
         # Learning goes from large eigenvalues to small ones: the same direction as index and time.
         ax.invert_xaxis()
         _finish(ax, title)
@@ -110,7 +110,6 @@ def _draw_line(
     exponent: float,
     interval: tuple[float, float],
     name: str,
-    colour: str,
     sign: int,
 ) -> None:
     """The line y ~ x^(sign * exponent) through the middle of the window."""
@@ -120,7 +119,7 @@ def _draw_line(
     centre_x, centre_y = np.log(x[window]).mean(), np.log(y[window]).mean()
     line = np.exp(centre_y + sign * exponent * (np.log(ends) - centre_x))
     label = f"   {name} {exponent:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
-    ax.plot(ends, line, color=colour, linestyle="--", linewidth=1.2, label=label)
+    ax.plot(ends, line, color="#202020", linestyle=(0, (4, 3)), linewidth=1.0, label=label)
 
 
 def _finish(ax: Axes, title: str) -> None:

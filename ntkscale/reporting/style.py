@@ -22,6 +22,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 
 _PANEL = (4.4, 3.3)  # inches
 _DPI = 160
+_INSIDE = 4  # entries of a legend that fit beside the curves in a panel
 _RC: Any = {
     "font.size": 9.0,
     "font.family": "DejaVu Sans",  # comes with matplotlib, so figures are the same everywhere
@@ -113,7 +114,7 @@ def legend(ax: Axes) -> None:
     handles, labels = ax.get_legend_handles_labels()
     if not labels:
         return
-    if len(labels) <= 6:
+    if len(labels) <= _INSIDE:
         ax.legend(handles, labels, loc="best")
     else:
         ax.legend(handles, labels, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0)

@@ -103,7 +103,10 @@ class Table:
 
     def html(self) -> str:
         """The table as an HTML fragment without any style of its own."""
-        head = "".join(f'<th scope="col">{escape(name)}</th>' for name in self.columns)
+        head = "".join(
+            f'<th scope="col"{self._html_class(position)}>{escape(name)}</th>'
+            for position, name in enumerate(self.columns)
+        )
         body = "\n".join(
             "<tr>" + "".join(self._html_cell(*pair) for pair in enumerate(entries)) + "</tr>"
             for entries in self._entries()
@@ -116,13 +119,15 @@ class Table:
         )
 
     def _html_cell(self, position: int, entry: Entry) -> str:
-        kind = ' class="number"' if self._numeric(position) else ""
         mark = ""
         if entry.mark is not None:
             sign = f'<span aria-hidden="true">{_SIGNS[entry.mark]}</span>'
             said = f'<span class="said">({_MEANINGS[entry.mark]})</span>'
             mark = f' <b class="{entry.mark}">{sign}{said}</b>'
-        return f"<td{kind}>{escape(entry.text)}{mark}</td>"
+        return f"<td{self._html_class(position)}>{escape(entry.text)}{mark}</td>"
+
+    def _html_class(self, position: int) -> str:
+        return ' class="number"' if self._numeric(position) else ""
 
     def _entries(self) -> Iterator[list[Entry]]:
         for row in self.rows:
