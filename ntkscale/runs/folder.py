@@ -1,7 +1,6 @@
 """A run folder, open for writing."""
 
 import json
-import os
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,16 +11,15 @@ from ntkscale.runs.atomic import remove_temporaries
 from ntkscale.runs.checkpoint import Moment, read_checkpoint, read_moment, write_checkpoint
 from ntkscale.runs.environment import environment
 from ntkscale.runs.errors import RunFolderError
-from ntkscale.runs.lock import LOCK, Lock
+from ntkscale.runs.inspection import CONFIG, inspect, normalised
+from ntkscale.runs.lock import Lock
 from ntkscale.runs.metrics import JsonLines, parse_lines, whole_lines
 from ntkscale.runs.strict_json import finite, read_json, reason, write_json
 from ntkscale.runs.tensor_files import TensorFiles, require_files
 
-CONFIG, ENVIRONMENT, RESULTS = "config.json", "environment.json", "results.json"
+ENVIRONMENT, RESULTS = "environment.json", "results.json"
 METRICS, TIMING = "metrics.jsonl", "timing.jsonl"
 KERNELS, WEIGHTS, CHECKPOINT = "kernels", "weights", "checkpoints/last.safetensors"
-
-_ABSENT = "(absent)"
 
 
 class RunFolder:
@@ -222,15 +220,15 @@ def open_run(path: str | Path, config: dict[str, Any]) -> RunFolder:
         ValueError: the configuration holds what JSON cannot, or a key ``"version"``.
     """
     path = Path(path)
-    config = _normalised(config)
-    _inspect(path, config)
+    config = normalised(config)
+    inspect(path, config)
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock = Lock(path)
     except OSError as error:
         raise _unwritable(path, error) from error
     try:
-        _inspect(path, config)  # again, now that nobody else writes
+        inspect(path, config)  # again, now that nobody else writes
         if not (path / CONFIG).exists():
             write_json(path / CONFIG, config, sort_keys=True)
         folder = RunFolder(path, config, lock)
@@ -243,68 +241,6 @@ def open_run(path: str | Path, config: dict[str, Any]) -> RunFolder:
         lock.release()
         raise
     return folder
-
-
-def _normalised(config: dict[str, Any]) -> dict[str, Any]:
-    if "version" in config:
-        raise ValueError('"version" in a configuration is that of config.json; rename the key.')
-    try:
-        return json.loads(json.dumps(config, allow_nan=False))
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"the configuration cannot be written as JSON ({error}); use finite numbers, text, "
-            "lists and dicts."
-        ) from error
-
-
-def _inspect(path: Path, config: dict[str, Any]) -> None:
-    """Whether the run may be written here; creates nothing."""
-    if (path / CONFIG).exists():
-        there = read_json(path / CONFIG)
-        if there != config:
-            raise RunFolderError(
-                f"{path} holds a run of another configuration: "
-                f"{', '.join(_differences(there, config))}; choose another folder or name, or "
-                "remove this one."
-            )
-    elif path.is_dir() and (foreign := _foreign(path)):
-        raise RunFolderError(
-            f"{path} holds {foreign[0]!r} but no {CONFIG}, so it is no run folder; choose an empty "
-            "or new one."
-        )
-    existing = path
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
-    if not existing.is_dir():
-        raise RunFolderError(f"{existing} is a file, not a folder; choose another run folder.")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise RunFolderError(
-            f"{existing} cannot be written; change its permissions or choose another run folder."
-        )
-
-
-def _foreign(path: Path) -> list[str]:
-    """What is in a folder besides the traces of a run killed while it was created."""
-    return sorted(
-        entry.name
-        for entry in path.iterdir()
-        if entry.name != LOCK and not entry.match(f".{CONFIG}.*.tmp")
-    )
-
-
-def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
-    found: list[str] = []
-    for key in sorted(old.keys() | new.keys()):
-        before, after = old.get(key, _ABSENT), new.get(key, _ABSENT)
-        if isinstance(before, dict) and isinstance(after, dict):
-            found += _differences(before, after, f"{prefix}{key}.")
-        elif before != after:
-            found.append(f"{prefix}{key} {_shown(before)} -> {_shown(after)}")
-    return found
-
-
-def _shown(value: Any) -> str:
-    return value if value == _ABSENT else json.dumps(value)
 
 
 def _record_environment(path: Path) -> None:

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from ntkscale.runs.errors import RunFolderError
 from ntkscale.runs.folder import (
-    CONFIG,
     ENVIRONMENT,
     KERNELS,
     METRICS,
@@ -18,6 +17,7 @@ from ntkscale.runs.folder import (
     TIMING,
     WEIGHTS,
 )
+from ntkscale.runs.inspection import CONFIG
 from ntkscale.runs.metrics import frame, parse_lines
 from ntkscale.runs.strict_json import read_json
 from ntkscale.runs.tensor_files import Listing, read_listing, read_tensors, require_files
