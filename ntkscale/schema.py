@@ -58,18 +58,14 @@ _LIST: tuple[Quantity, ...] = (
     ),
     Quantity("kernel_trace", "1", "scalar", "tr K_t / n"),
     Quantity("effective_rank", "1", "scalar", "(tr K_t)^2 / tr K_t^2"),
-    Quantity(
-        "kernel_eigenvalues", "1", "index", "leading eigenvalues of K_t / n, largest first"
-    ),
+    Quantity("kernel_eigenvalues", "1", "index", "leading eigenvalues of K_t / n, largest first"),
     Quantity(
         "kernel_growth",
         "1",
         "index",
         "u_i^T K_t u_i / n for the leading unit eigenvectors u_i of K_0, largest first",
     ),
-    Quantity(
-        "kernel_trace_by_layer", "1", "layer", "tr K_t / n of each parameter, in named order"
-    ),
+    Quantity("kernel_trace_by_layer", "1", "layer", "tr K_t / n of each parameter, in named order"),
     Quantity(
         "kernel_distance_by_layer", "1", "layer", "S(K_0, K_t) of each parameter, in named order"
     ),

@@ -141,7 +141,8 @@ class CellGroup:
                 for name, value in losses.items()
             }
             if kernel_due and trainer.diverged_at[i] is None:
-                row |= tracker.measure(time=now, step=trainer.step)
+                # The row's own time comes last: it is null for Adam, whose clock counts steps.
+                row = tracker.measure(time=now, step=trainer.step) | row
                 if picture_due:
                     kernels = self._kernels(i, trainer.step)
                     self._folder.write_kernel(cell.name, trainer.step, kernels)

@@ -102,7 +102,7 @@ def expand(settings: CircleSettings) -> CircleSettings:
     }
     settings = replace(settings, **presets[settings.preset])
     if settings.quick:
-        settings = replace(settings, width=1024, seed=settings.seed[:1])
+        settings = replace(settings, width=1024, seed=settings.seed[:1], step_fraction=0.9)
     for q in settings.q:
         if not q > 0.5:
             raise ValueError(
@@ -253,6 +253,13 @@ def _schedule(settings: CircleSettings, gamma0: float) -> Schedule:
     # Step size x lambda_max is fixed, and a rich kernel grows: it takes some three times as long.
     steps = high * float(infinite_spectrum(settings).max()) / settings.step_fraction
     steps = min(math.ceil(steps * (1 if gamma0 < 0.1 else 3)), settings.steps)
-    count = default_measurements(steps, settings.points, settings.points, 1)
+    count = default_measurements(
+        steps,
+        settings.points,
+        settings.points,
+        1,
+        model=_build(settings, gamma0, settings.seed[0]),
+        inputs=target(settings, 1.0).inputs,
+    )
     kernels = thin([t for t in times if low / 10 < t < 2 * high], count)
     return Schedule(times, kernels, thin(sorted(kernels), 7), expected_end=high)

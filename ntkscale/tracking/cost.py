@@ -72,5 +72,5 @@ def _work(module: nn.Module, x: Tensor) -> tuple[int, int]:
     counter = FlopCounterMode(display=False)
     hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved)
     with evaluating(module), torch.random.fork_rng(), torch.enable_grad(), hooks, counter:
-        module(x.to(first.device))
+        module(x.to(first.device, first.dtype) if x.is_floating_point() else x.to(first.device))
     return counter.get_total_flops() // 2, kept
