@@ -5,11 +5,11 @@ BIN := .venv/bin
 .PHONY: demo test environment
 
 demo: environment
-	$(BIN)/python train.py circle --quick --name demo
+	$(BIN)/python train.py circle --quick --beta 0.5 1.25 --name demo
 	$(BIN)/python analyze.py runs/circle/demo
 
 test: environment
-	$(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 environment: .venv/installed
 

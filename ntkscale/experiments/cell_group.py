@@ -1,6 +1,7 @@
 """Cells trained together: one trainer, and for each cell a tracker, a record and a W&B run."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -44,7 +45,8 @@ class CellGroup:
         self.name = " + ".join(cell.name for cell in cells)
         networks = [cell.build().to(device) for cell in cells]
         self._folder, self._cells, self._networks = folder, cells, networks
-        self._optimisation, self._report = optimisation, report
+        self._optimisation = replace(optimisation, horizon=cells[0].horizon)
+        self._report = report
         self._schedule = cells[0].schedule
         self._stop = (
             min(
@@ -59,7 +61,9 @@ class CellGroup:
         model: nn.Module = networks[0] if len(cells) == 1 else Ensemble(networks)
         if cells[0].compiled:
             model = torch.compile(model)  # pyright: ignore[reportAssignmentType]
-        self._trainer = Trainer(model, cells[0].task, optimisation, seed=int(cells[0].key["seed"]))
+        self._trainer = Trainer(
+            model, cells[0].task, self._optimisation, seed=int(cells[0].key["seed"])
+        )
         inputs, targets = self._trainer.task.inputs, self._trainer.task.targets
         self._trackers = [
             KernelTracker(network, inputs[: cell.probe], targets[: cell.probe], by_layer=True)

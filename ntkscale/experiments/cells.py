@@ -40,6 +40,7 @@ class Cell:
         probe: how many of the training inputs the kernel is followed on; None: all.
         spectrum: on how many training inputs the initial kernel is kept besides; None: no more.
         compiled: `torch.compile` the network for training.
+        horizon: flow time at which it ends; None: only the number of steps ends it.
         stop_below: from the new network, the training mse at which it has learned enough.
     """
 
@@ -50,6 +51,7 @@ class Cell:
     probe: int | None = None
     spectrum: int | None = None
     compiled: bool = False
+    horizon: float | None = None
     stop_below: Callable[[Network], float] | None = None
 
     @property

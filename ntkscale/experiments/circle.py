@@ -6,7 +6,8 @@ lazy and a rich network must learn it. What is found is judged in `circle_verdic
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
@@ -34,6 +35,8 @@ from ntkscale.tracking import default_measurements, log_spaced
 from ntkscale.training import Optimisation, lazy_flow
 
 EXPERIMENT = "circle"
+LAZY = 0.01
+"""A network below this richness counts as lazy: it is read at lazy times, and needs float64."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,10 @@ class CircleSettings(Common):
     """source exponents of the target"""
     q: Floats = ()
     """instead of beta: decay of its modes"""
-    gamma0: Floats = (0.001, 1.0)
-    """richness; small is lazy"""
+    gamma0: Floats = (1.0,)
+    """richness; small is lazy, 1 is rich"""
+    lazy: Number = 0.001
+    """gamma0 of one lazy network; 0: none"""
     seed: Ints = (0,)
     """seeds of the initialisation"""
     width: Integer = 4096
@@ -126,6 +131,8 @@ def expand(settings: CircleSettings) -> CircleSettings:
     low, high = settings.window
     if (low, high) != (0, 0) and not 0 < low < high:
         raise ValueError(f"--window {low} {high} is no range of times; give 0 < low < high.")
+    if settings.lazy < 0 or settings.lazy in settings.gamma0:
+        raise ValueError(f"--lazy {settings.lazy} must be 0 (none) or above, and none of --gamma0.")
     settings = replace(settings, preset="none", quick=False)
     _build(settings, settings.gamma0[0], settings.seed[0])
     for _, q in settings.sources():
@@ -196,7 +203,7 @@ def _build(settings: CircleSettings, gamma0: float, seed: int) -> MLP:
 def _dtype(settings: CircleSettings, gamma0: float) -> torch.dtype:
     """A lazy network's weights move by less than a float32 can tell; a rich one's do not."""
     if settings.dtype == "auto":
-        return torch.float64 if gamma0 < 0.01 else torch.float32
+        return torch.float64 if gamma0 < LAZY else torch.float32
     return getattr(torch, settings.dtype)
 
 
@@ -221,27 +228,48 @@ def run(settings: CircleSettings) -> RunFolder | None:
         ValueError: an option is out of range, or the folder holds another run.
     """
     settings = expand(settings)
-    high = window(settings)[1]
     groups: list[Sequence[Cell]] = []
     for beta, q in settings.sources():
         task = target(settings, q)
+        if settings.lazy:
+            groups.append([_cell(settings, task, beta, settings.lazy, settings.seed[0])])
         for gamma0 in settings.gamma0:
-            batch = [
-                Cell(
-                    key={"beta": beta, "gamma0": gamma0, "seed": seed},
-                    build=lambda gamma0=gamma0, seed=seed: _build(settings, gamma0, seed),
-                    task=task,
-                    schedule=_schedule(settings, gamma0),
-                    stop_below=_Learned(task, high),
-                )
-                for seed in settings.seed
-            ]
-            groups.extend([batch] if settings.batched else [[cell] for cell in batch])
-
+            cells = [_cell(settings, task, beta, gamma0, seed) for seed in settings.seed]
+            groups.extend([cells] if settings.batched else [[cell] for cell in cells])
     optimisation = Optimisation(
         method="flow", steps=settings.steps, step_fraction=settings.step_fraction
     )
-    return train_cells(EXPERIMENT, settings, groups, optimisation)
+    with _one_thread():
+        return train_cells(EXPERIMENT, settings, groups, optimisation)
+
+
+def _cell(settings: CircleSettings, task: Task, beta: float, gamma0: float, seed: int) -> Cell:
+    """One training, until it has learned what a lazy network has at the end of the window."""
+    high = window(settings)[1]
+    lazy = gamma0 < LAZY
+    return Cell(
+        key={"beta": beta, "gamma0": gamma0, "seed": seed},
+        build=lambda: _build(settings, gamma0, seed),
+        task=task,
+        schedule=_schedule(settings, gamma0),
+        horizon=high if lazy else None,
+        stop_below=None if lazy else _Learned(task, high),
+    )
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Train on one thread of the processor.
+
+    A step is a chain of small operations: two threads wait for each other longer than they work,
+    and twenty times as long where another process wants the second core.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _schedule(settings: CircleSettings, gamma0: float) -> Schedule:
@@ -252,7 +280,7 @@ def _schedule(settings: CircleSettings, gamma0: float) -> Schedule:
     times = log_spaced(0.1, 10 * high, 20 * math.ceil(math.log10(100 * high)))
     # Step size x lambda_max is fixed, and a rich kernel grows: it takes some three times as long.
     steps = high * float(infinite_spectrum(settings).max()) / settings.step_fraction
-    steps = min(math.ceil(steps * (1 if gamma0 < 0.1 else 3)), settings.steps)
+    steps = min(math.ceil(steps * (1 if gamma0 < LAZY else 3)), settings.steps)
     count = default_measurements(
         steps,
         settings.points,
@@ -261,5 +289,5 @@ def _schedule(settings: CircleSettings, gamma0: float) -> Schedule:
         model=_build(settings, gamma0, settings.seed[0]),
         inputs=target(settings, 1.0).inputs,
     )
-    kernels = thin([t for t in times if low / 10 < t < 2 * high], count)
+    kernels = thin([t for t in times if low / 2 < t < high], count)
     return Schedule(times, kernels, thin(sorted(kernels), 7), expected_end=high)

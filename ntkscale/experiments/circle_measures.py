@@ -2,7 +2,8 @@
 
 Slopes of different networks are compared over the same piece of the target. The window is a range
 of *lazy* times; a trained network is read at the times when its loss equals the losses that the
-exact lazy flow of its own initial kernel has in that window. All losses carry the target's analytic
+exact lazy flow of its own initial kernel has in that window. A lazy network (gamma0 < 0.01) is read
+at the lazy times themselves. All losses carry the target's analytic
 tail: without it a finite number of modes fakes a faster power law.
 """
 
@@ -17,6 +18,7 @@ from numpy import ndarray
 
 from ntkscale import ntk
 from ntkscale.experiments.circle import (
+    LAZY,
     CircleSettings,
     infinite_spectrum,
     lazy_times,
@@ -105,7 +107,7 @@ def measure(run: Run, settings: CircleSettings) -> list[Trained]:
     for beta, q in settings.sources():
         for seed in settings.seed:
             base: Baseline | None = None
-            for gamma0 in settings.gamma0:
+            for gamma0 in [*filter(None, [settings.lazy]), *settings.gamma0]:
                 name = f"beta={beta:g},gamma0={gamma0:g},seed={seed}"
                 if name not in run.results:
                     continue
@@ -157,11 +159,11 @@ def _trained(run: Run, name: str, gamma0: float, base: Baseline) -> Trained:
     kernels = rows.filter(pl.col("kernel_distance").is_not_null())
     growth = np.array([entry[GROWING - 1] for entry in kernels["kernel_growth"]])
     kernel_times = kernels["time"].to_numpy()
-    crossings = crossing_times(times, mse, base.lazy_mse)
     slope, span, growth_law = None, None, float("nan")
-    if crossings is not None:
-        slope = fit_power_law(crossings, base.lazy_mse, window=(crossings[0], crossings[-1]))
-        span = (float(crossings[0]), float(crossings[-1]))
+    curve = _in_window(gamma0, times, mse, base)
+    if curve is not None:
+        span = (float(curve[0][0]), float(curve[0][-1]))
+        slope = fit_power_law(*curve, window=span)
         growth_law = _growth_exponent(kernel_times, growth, span)
     return Trained(
         gamma0=gamma0,
@@ -177,6 +179,21 @@ def _trained(run: Run, name: str, gamma0: float, base: Baseline) -> Trained:
         growth=growth,
         growth_law=growth_law,
     )
+
+
+def _in_window(
+    gamma0: float, times: Float[ndarray, "T"], mse: Float[ndarray, "T"], base: Baseline
+) -> tuple[Float[ndarray, "S"], Float[ndarray, "S"]] | None:
+    """The curve where it is compared: at lazy times if lazy, at the lazy losses otherwise."""
+    if gamma0 >= LAZY:
+        crossings = crossing_times(times, mse, base.lazy_mse)
+        return None if crossings is None else (crossings, base.lazy_mse)
+    low, high = base.times[0], base.times[-1]
+    # Times are recorded to the last digit, the end of the window is one of them.
+    inside = (times >= low * (1 - 1e-9)) & (times <= high * (1 + 1e-9))
+    if times[-1] < high * (1 - 1e-9) or inside.sum() < 5:
+        return None
+    return times[inside], mse[inside]
 
 
 def crossing_times(
@@ -199,10 +216,11 @@ def crossing_times(
 def _growth_exponent(
     times: Float[ndarray, "S"], growth: Float[ndarray, "S"], span: tuple[float, float]
 ) -> float:
+    """Slope of log growth against log t; nan with fewer than four measurements in the window."""
     inside = (times >= span[0]) & (times <= span[1])
-    if inside.sum() < 5:
+    if inside.sum() < 4:
         return float("nan")
-    return -fit_power_law(times[inside], growth[inside], window=span).exponent
+    return float(np.polyfit(np.log(times[inside]), np.log(growth[inside]), 1)[0])
 
 
 def mean_and_deviation(values: Iterable[float]) -> tuple[float, float]:

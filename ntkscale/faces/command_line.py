@@ -32,6 +32,7 @@ def parse(
     """
     config = (tyro.conf.FlagCreatePairsOff,)
     errors = io.StringIO()
+    known = () if isinstance(commands, type) else tuple(commands)
     try:
         with contextlib.redirect_stderr(errors):
             if isinstance(commands, type):
@@ -43,21 +44,27 @@ def parse(
             )
     except SystemExit as stop:
         if stop.code not in (0, None):
-            sys.stderr.write(_sentence(errors.getvalue(), program, arguments))
+            sys.stderr.write(_sentence(errors.getvalue(), program, arguments, known))
         raise
 
 
-def _sentence(message: str, program: str, arguments: Sequence[str]) -> str:
+def _sentence(message: str, program: str, arguments: Sequence[str], known: Sequence[str]) -> str:
     """One sentence from a boxed message: what was wrong, the nearest option, where help is."""
+    command = arguments[0] if arguments and arguments[0] in known else ""
+    if known and not command:
+        said = f"{arguments[0]} is no experiment" if arguments else "no experiment was named"
+        return f"{program}: {said}; choose {', '.join(known)} (`python {program} --help`).\n"
     lines = [_BOX.sub("", line).strip() for line in message.splitlines()]
     lines = [line for line in lines if line]
     # The first line is the title in the box's edge, which the first paragraph repeats.
     wrong = lines[1] if len(lines) > 1 else "the options are wrong"
-    wrong = re.sub(r"^Unrecognized options", "unknown option", wrong).rstrip(".")
+    if wrong.startswith("Unrecognized"):
+        unknown = [word for word in arguments if word.startswith("-") and word in message]
+        wrong = f"unknown option {' '.join(unknown) or wrong.partition(':')[2].strip()}"
+    wrong = wrong.rstrip(".")
     near = next((line.split()[0] for line in lines[2:] if line.startswith("--")), None)
     hint = f"; did you mean {near}?" if near and near not in wrong else ";"
-    command = [word for word in arguments[:1] if not word.startswith("-")]
-    help_with = " ".join([program, *command, "--help"])
+    help_with = " ".join(filter(None, [program, command, "--help"]))
     return f"{program}: {wrong}{hint} `python {help_with}` lists every option.\n"
 
 
@@ -68,7 +75,7 @@ def guarded(work: Callable[[], None], *, program: str) -> int:
     except KeyboardInterrupt:
         sys.stderr.write(f"\n{program}: stopped; what is done is kept, the same command resumes.\n")
         return INTERRUPTED
-    except (ValueError, FileNotFoundError, PermissionError) as error:
+    except (ValueError, OSError) as error:
         sys.stderr.write(f"{program}: {error}\n")
         return BAD_INPUT
     return 0

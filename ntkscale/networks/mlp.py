@@ -14,7 +14,7 @@ from ntkscale.networks.network import Network, normalisation, positive
 from ntkscale.networks.parameterization import Parameterization, scaling
 
 _BLOCK_BYTES = 2**18
-_WHOLE_BYTES = 2**20
+_WHOLE_BYTES = 2**19
 _SMALLEST_BLOCK = 128
 _FEW_INPUTS = 64
 
@@ -124,7 +124,7 @@ class MLP(Network):
         """The read-out sum, block by block of neurons where one (n, N) buffer outgrows the cache.
 
         With one hidden layer on few inputs the products are cheap and a step costs what its
-        (n, N) buffers cost in memory traffic. So on the CPU, if such a buffer exceeds 1 MiB and
+        (n, N) buffers cost in memory traffic. So on the CPU, if such a buffer exceeds 512 KiB and
         D <= 64, hidden layer and read-out are computed over blocks of neurons whose buffer takes
         256 KiB (at least 128 neurons). The same sum in another order: equal to rounding.
         """

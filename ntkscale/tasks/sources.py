@@ -146,17 +146,17 @@ def _download(name: str, class_name: str, root: Path) -> None:
 
 
 def _missing(name: str, folders: list[Path]) -> FileNotFoundError:
-    ways = {
-        "fashion-mnist": "install Debian's package dataset-fashion-mnist "
-        "(apt install dataset-fashion-mnist), give the folder of its four idx files as data_dir, "
-        "or let torchvision fetch it with download=True",
-        "mnist": "give the folder of its four idx files as data_dir, "
-        "or let torchvision fetch it with download=True",
-        "cifar10": "give the folder that holds cifar-10-batches-py as data_dir, "
-        "or let torchvision fetch it with download=True",
-    }
+    files = "cifar-10-batches-py" if name == "cifar10" else "its four idx files"
+    first = (
+        "install Debian's package (apt install dataset-fashion-mnist)"
+        if name == "fashion-mnist"
+        else "convert your copy to an .npz of inputs and targets and name that file"
+    )
     places = ", ".join(str(folder) for folder in folders)
-    return FileNotFoundError(f"{name} was not found in {places}: {ways[name]}.")
+    return FileNotFoundError(
+        f"{name} was not found in {places}: {first}, give the folder that holds {files} "
+        "(data_dir, --data-dir), or let torchvision fetch it (download=True, --download)."
+    )
 
 
 _LOADERS: dict[str, Callable[[Path | None, bool], RawImages]] = {

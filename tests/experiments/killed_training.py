@@ -33,10 +33,8 @@ SAME = ("metrics.jsonl", "results.json", "config.json")
 
 def command(experiment: str, folder: Path) -> list[str]:
     """The words of the command that trains into `folder`/<experiment>/run."""
-    return [*COMMANDS[experiment].split(), "--runs", str(folder), "--name", "run"] + [
-        "--wandb",
-        "disabled",
-    ]
+    where = ["--runs", str(folder), "--name", "run", "--wandb", "disabled"]
+    return [*COMMANDS[experiment].split(), *where]
 
 
 def kill_inside(write: int) -> None:
