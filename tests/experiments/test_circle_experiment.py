@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from ntkscale.training import lazy_flow
 
 SETTINGS = circle.CircleSettings(
     beta=(0.5, 1.25),
-    gamma0=(1e-4, 1.0),
+    gamma0=(1.0,),
+    lazy=1e-4,
     width=128,
     angles=16,
     points=32,
@@ -27,8 +29,6 @@ SETTINGS = circle.CircleSettings(
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    from dataclasses import replace
-
     folder = circle.run(replace(SETTINGS, runs=tmp_path_factory.mktemp("runs")))
     assert folder is not None
     return runs.load(folder.path)
@@ -81,6 +81,10 @@ def test_a_network_near_the_kernel_limit_follows_the_exact_lazy_flow(run: Run) -
 
 def test_the_stop_is_the_lazy_loss_at_the_end_of_the_window(run: Run) -> None:
     for cell in measure(run, SETTINGS):
+        if cell.gamma0 < 1:
+            assert cell.status == "finished"
+            assert cell.times[-1] == 60.0
+            continue
         assert cell.status == "stopped"
         assert cell.mse[-1] <= cell.baseline.lazy_mse[-1]
         assert cell.mse[-2] > cell.baseline.lazy_mse[-1]
@@ -106,8 +110,6 @@ def test_the_verdict_has_every_cell_and_its_figures(run: Run) -> None:
 
 
 def test_the_same_command_on_a_finished_run_trains_nothing(run: Run) -> None:
-    from dataclasses import replace
-
     before = (run.path / "metrics.jsonl").stat().st_mtime_ns
     folder = circle.run(replace(SETTINGS, runs=run.path.parents[1]))
     assert folder is not None
@@ -116,17 +118,16 @@ def test_the_same_command_on_a_finished_run_trains_nothing(run: Run) -> None:
 
 
 def test_seeds_in_one_ensemble_learn_as_they_do_alone(tmp_path: Path) -> None:
-    from dataclasses import replace
-
-    settings = replace(SETTINGS, beta=(0.5,), gamma0=(1.0,), seed=(3, 4), runs=tmp_path)
+    settings = replace(SETTINGS, beta=(0.5,), lazy=0.0, seed=(3, 4), runs=tmp_path)
     ends = []
     for batched in (False, True):
         folder = circle.run(replace(settings, batched=batched, name=f"batched{batched}"))
         assert folder is not None
-        metrics = runs.load(folder.path).metrics.filter(pl.col("time") == 10.0)
-        metrics = metrics if len(metrics) else runs.load(folder.path).metrics
-        ends.append(metrics.group_by("seed").agg(pl.col("mse").first()).sort("seed")["mse"])
-    np.testing.assert_allclose(ends[0].to_numpy(), ends[1].to_numpy(), rtol=0.02)
+        metrics = runs.load(folder.path).metrics
+        early = metrics.filter((pl.col("time") > 0.5) & (pl.col("time") < 5))
+        ends.append(early.sort("seed", "time")["mse"].to_numpy())
+    # One step size for both members instead of one each: equal to first order in it.
+    np.testing.assert_allclose(ends[0], ends[1], rtol=0.02)
 
 
 def test_crossing_times_of_a_power_law() -> None:
