@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,6 +32,7 @@ class CellGroup:
         cells: Sequence[Cell],
         optimisation: Optimisation,
         device: torch.device,
+        home: Path,
         report: Callable[[float, str], None],
     ) -> None:
         """Build networks, trainer and trackers.
@@ -40,13 +42,14 @@ class CellGroup:
             cells: of equal shape; they differ in seed alone, or in gamma0.
             optimisation: how they are trained.
             device: where they live.
+            home: folder of the whole run; W&B's files lie there, its name is their group.
             report: called with the share done and a text, for a progress bar.
         """
         self.name = " + ".join(cell.name for cell in cells)
         networks = [cell.build().to(device) for cell in cells]
         self._folder, self._cells, self._networks = folder, cells, networks
         self._optimisation = replace(optimisation, horizon=cells[0].horizon)
-        self._report = report
+        self._home, self._report = home, report
         self._schedule = cells[0].schedule
         self._stop = (
             min(
@@ -90,9 +93,9 @@ class CellGroup:
             self._logs = [
                 WandbLog(
                     wandb,
-                    folder.path,
+                    self._home,
                     name=cell.name,
-                    group=f"{folder.path.parent.name}/{folder.path.name}",
+                    group=f"{self._home.parent.name}/{self._home.name}",
                     config={**folder.config, **cell.key},
                 )
                 for cell in self._cells
@@ -140,6 +143,7 @@ class CellGroup:
         for i, cell in enumerate(self._cells):
             tracker = self._trackers[i]
             row: dict[str, Any] = {"step": trainer.step, "time": trainer.time}
+            row["learning_rate"] = trainer.learning_rate
             row |= {
                 name: value[i] if isinstance(value, list) else value
                 for name, value in losses.items()

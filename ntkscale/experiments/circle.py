@@ -103,11 +103,18 @@ def expand(settings: CircleSettings) -> CircleSettings:
         "none": {},
         "hard": {"beta": (0.5,)},
         "easy": {"beta": (1.25,)},
-        "table": {"beta": (0.25, 0.5, 0.75, 1.25), "seed": (0, 1, 2), "window": (160.0, 3500.0)},
+        "table": {
+            "beta": (0.25, 0.5, 0.75, 1.25),
+            "seed": (0, 1, 2),
+            "window": (160.0, 3500.0),
+            "workers": 2,
+        },
     }
     settings = replace(settings, **presets[settings.preset])
     if settings.quick:
-        settings = replace(settings, width=1024, seed=settings.seed[:1], step_fraction=0.9)
+        settings = replace(
+            settings, width=1024, seed=settings.seed[:1], step_fraction=0.9, workers=2
+        )
     for q in settings.q:
         if not q > 0.5:
             raise ValueError(
@@ -121,6 +128,7 @@ def expand(settings: CircleSettings) -> CircleSettings:
         points=settings.points,
         steps=settings.steps,
         step_fraction=settings.step_fraction,
+        workers=settings.workers,
     )
     if settings.step_fraction >= 1:
         raise ValueError(

@@ -128,6 +128,7 @@ def expand(settings: ImagesSettings) -> ImagesSettings:
         steps=settings.steps,
         probe=settings.probe,
         spectrum=settings.spectrum,
+        workers=settings.workers,
     )
     if not settings.seed:
         raise ValueError("--seed is empty; give at least one seed.")

@@ -31,15 +31,17 @@ class Common:
     """where run folders go"""
     device: Annotated[Device, NAME] = "auto"
     """auto, cpu, cuda or mps"""
+    workers: Integer = 1
+    """processes that train side by side"""
     wandb: Annotated[WandbMode, NAME] = "offline"
     """offline, online or disabled"""
 
 
 Settings = TypeVar("Settings", bound=Common)
 
-# Where a run lies and how it is logged say nothing of its result: a
+# Where a run lies, how it is logged and by how many processes say nothing of its result: a
 # run may be moved, or resumed with another --wandb, and stays the same run.
-_NOT_CONFIGURATION = frozenset({"name", "runs", "wandb"})
+_NOT_CONFIGURATION = frozenset({"name", "runs", "workers", "wandb"})
 
 
 def configuration(experiment: str, settings: Common) -> dict[str, Any]:

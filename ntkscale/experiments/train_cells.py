@@ -3,13 +3,16 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import torch
 import torch.distributed as dist
 
 from ntkscale.experiments.cell_group import CellGroup
 from ntkscale.experiments.cells import Cell
 from ntkscale.experiments.settings import Common, configuration, resolve_device
+from ntkscale.experiments.side_by_side import Report, train_side_by_side
 from ntkscale.reporting import Progress
 from ntkscale.runs import RunFolder, open_run
 from ntkscale.training import Optimisation, process_group, rank, ranks
@@ -35,38 +38,65 @@ def train_cells(
         The run's folder; None on all processes but the first.
 
     Raises:
+        ValueError: several workers on a device that they cannot share.
         RunFolderError: the folder holds another run, or cannot be written.
         KeyboardInterrupt: Ctrl-C; what was done is kept and the same command goes on from there.
     """
     with process_group(resolve_device(settings.device)) as device:
         folder = open_folder(experiment, settings) if rank() == 0 else None
-        finished, saved, done = _from_first(
-            None
-            if folder is None
-            else (
-                folder.finished,
-                None if folder.finished else folder.load_checkpoint(),
-                folder.results(),
-            )
-        )
-        if finished:
+        if _from_first(None if folder is None else folder.finished):
             return folder
+        home = _run_path(experiment, settings)
         with Progress() as progress:
-            for position, cells in enumerate(groups):
-                if all(cell.name in done for cell in cells):
-                    continue
 
-                def report(share: float, text: str, position: int = position) -> None:
-                    progress.update(position + share, len(groups), text)
+            def report(done: float, text: str) -> None:
+                progress.update(done, len(groups), text)
 
-                report(0.0, cells[0].name)
-                group = CellGroup(folder, cells, optimisation, device, report)
-                if saved is not None and saved[1]["group"] == group.name:
-                    group.restore(*saved)
-                group.run(settings.wandb)
-        if folder is not None:
-            folder.finish()
+            def train(
+                part: RunFolder | None, share: Sequence[Sequence[Cell]], tell: Report
+            ) -> None:
+                _train_in_order(part, share, optimisation, device, settings, home, tell)
+
+            if folder is not None and settings.workers > 1 and len(groups) > 1:
+                if device.type != "cpu" or ranks() > 1:
+                    raise ValueError(
+                        f"--workers {settings.workers} needs --device cpu and a single process; "
+                        "leave it out."
+                    )
+                config = configuration(experiment, settings)
+                train_side_by_side(folder, config, groups, train, settings.workers, report)
+            else:
+                train(folder, groups, report)
         return folder
+
+
+def _train_in_order(
+    folder: RunFolder | None,
+    groups: Sequence[Sequence[Cell]],
+    optimisation: Optimisation,
+    device: torch.device,
+    settings: Common,
+    home: Path,
+    report: Report,
+) -> None:
+    """Train what is not done yet, from where the last checkpoint left it."""
+    saved, done = _from_first(
+        None if folder is None else (folder.load_checkpoint(), folder.results())
+    )
+    for position, cells in enumerate(groups):
+        if all(cell.name in done for cell in cells):
+            continue
+
+        def tell(share: float, text: str, position: int = position) -> None:
+            report(position + share, text)
+
+        tell(0.0, cells[0].name)
+        group = CellGroup(folder, cells, optimisation, device, home, tell)
+        if saved is not None and saved[1]["group"] == group.name:
+            group.restore(*saved)
+        group.run(settings.wandb)
+    if folder is not None:
+        folder.finish()
 
 
 def open_folder(experiment: str, settings: Common) -> RunFolder:
@@ -75,10 +105,13 @@ def open_folder(experiment: str, settings: Common) -> RunFolder:
     Raises:
         RunFolderError: it holds another run, or cannot be written.
     """
-    config = configuration(experiment, settings)
-    text = json.dumps(config, sort_keys=True)
+    return open_run(_run_path(experiment, settings), configuration(experiment, settings))
+
+
+def _run_path(experiment: str, settings: Common) -> Path:
+    text = json.dumps(configuration(experiment, settings), sort_keys=True)
     name = settings.name or hashlib.sha256(text.encode()).hexdigest()[:8]
-    return open_run(settings.runs / experiment / name, config)
+    return settings.runs / experiment / name
 
 
 def _from_first(value: Any) -> Any:
