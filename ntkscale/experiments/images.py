@@ -71,7 +71,7 @@ class ImagesSettings(Common):
     gamma0: Floats = (0.1, 1.0)
     """richness; small is lazy"""
     seed: Ints = (0,)
-    """of weights, subset, order"""
+    """of weights and order; first: subset"""
     method: Annotated[Literal["flow", "sgd", "momentum", "adam"], NAME] = "sgd"
     """flow, sgd, momentum or adam"""
     learning_rate: Number = 0.1
@@ -146,8 +146,8 @@ def expand(settings: ImagesSettings) -> ImagesSettings:
     return settings
 
 
-def load_task(settings: ImagesSettings, seed: int) -> Task:
-    """The task of one seed, on the CPU.
+def load_task(settings: ImagesSettings) -> Task:
+    """The task of every cell, on the CPU; a subset is drawn by the first seed.
 
     Raises:
         FileNotFoundError: the data are not there; the sentence names the ways to get them.
@@ -160,7 +160,7 @@ def load_task(settings: ImagesSettings, seed: int) -> Task:
             loss=settings.loss,
             size=size,
             test_size=settings.test_size,
-            seed=seed,
+            seed=settings.seed[0],
             dtype=dtype,
         )
     name: DataSet = settings.data  # pyright: ignore[reportAssignmentType]  (checked in expand)
@@ -170,7 +170,7 @@ def load_task(settings: ImagesSettings, seed: int) -> Task:
         test_size=settings.test_size or None,
         classes=(settings.classes[0], settings.classes[1]) if settings.classes else "all",
         loss=settings.loss,
-        seed=seed,
+        seed=settings.seed[0],
         data_dir=Path(settings.data_dir) if settings.data_dir else None,
         download=settings.download,
         dtype=dtype,
@@ -230,17 +230,15 @@ def run(settings: ImagesSettings) -> RunFolder | None:
     settings = expand(settings)
     optimisation = _optimisation(settings)
     groups: list[Sequence[Cell]] = []
-    tasks = {seed: load_task(settings, seed) for seed in settings.seed}
-    first = tasks[settings.seed[0]]
-    samples, outputs = first.targets.shape
-    schedule = _schedule(settings, optimisation, samples, outputs)
+    task = load_task(settings)
     for width in settings.width:
+        schedule = _schedule(settings, optimisation, task, width)
         for gamma0 in settings.gamma0:
             cells = [
                 Cell(
                     key={"width": width, "gamma0": gamma0, "seed": seed},
-                    build=lambda w=width, g=gamma0, s=seed: build(settings, tasks[s], w, g, s),
-                    task=tasks[seed],
+                    build=lambda w=width, g=gamma0, s=seed: build(settings, task, w, g, s),
+                    task=task,
                     schedule=schedule,
                     probe=settings.probe,
                     # K_0 does not depend on gamma0, so the first one speaks for all.
@@ -250,23 +248,28 @@ def run(settings: ImagesSettings) -> RunFolder | None:
                 for seed in settings.seed
             ]
             groups.extend([cells] if settings.batched else [[cell] for cell in cells])
-    build(settings, tasks[settings.seed[0]], settings.width[0], settings.gamma0[0], 0)
-
     return train_cells(EXPERIMENT, settings, groups, optimisation)
 
 
 def _schedule(
-    settings: ImagesSettings, optimisation: Optimisation, samples: int, outputs: int
+    settings: ImagesSettings, optimisation: Optimisation, task: Task, width: int
 ) -> Schedule:
     """Five looks a decade at the losses, and as many at the kernel as cost under 5 %."""
-    batch = min(settings.batch_size or samples, samples)
+    samples, outputs = task.targets.shape
     if optimisation.has_flow_time:
-        first, last = settings.learning_rate, optimisation.flow_time(settings.learning_rate)
-        last *= settings.steps
+        first = settings.learning_rate
+        last = optimisation.flow_time(settings.learning_rate) * settings.steps
     else:
         first, last = 1.0, float(settings.steps)
     decades = max(math.log10(last / first), 0.2)
     times = log_spaced(first, last, math.ceil(5 * decades) + 1)
-    probe = min(settings.probe, samples)
-    kernels = thin(times, default_measurements(settings.steps, batch, probe, outputs))
+    count = default_measurements(
+        settings.steps,
+        optimisation.batch_size or samples,
+        min(settings.probe, samples),
+        outputs,
+        model=build(settings, task, width, settings.gamma0[0], 0),
+        inputs=task.inputs,
+    )
+    kernels = thin(times, count)
     return Schedule(times, kernels, thin(sorted(kernels), 6), expected_end=last)
