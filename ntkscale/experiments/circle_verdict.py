@@ -39,6 +39,11 @@ from ntkscale.scaling import regime
 ROUGH_WIDTH = 4096
 """Below this width the ring-stratified baseline scatters too much to be quoted."""
 
+LIKE = 0.03
+"""Exponents this close to that of the lazy flow count as lazy."""
+NEAR = 0.1
+"""Exponents this close to the rich theory, which holds beyond any finite window, count as such."""
+
 
 def judge(run: Run) -> Verdict:
     """Tables, figures and a summary from a run's files; figures go to its `figures/`.
@@ -157,7 +162,8 @@ def _verdict_table(cells: Sequence[Trained], rough: bool) -> Table:
         list(rows[0]) if rows else ["beta"],
         rows,
         "lazy theory: infinite-width kernel, same window. lazy flow: exact flow of the initial "
-        "kernel. kernel growth: exponent of u_10^T K_t u_10. distance: S(K_0, K_t) at the end.",
+        "kernel. kernel growth: exponent of u_10^T K_t u_10 in t. distance: S(K_0, K_t), last. "
+        f"as lazy: within {LIKE} of the lazy flow; as rich theory: within {NEAR} of it.",
     )
 
 
@@ -173,13 +179,15 @@ def _word(cells: Sequence[Trained], gain: float, rough: bool) -> str:
         return "diverged"
     if not np.isfinite(gain):
         return "window not reached"
-    if abs(gain) <= 0.03:
-        word = "lazy"
+    theory = cells[0].predicted
+    exponent, _ = mean_and_deviation(c.slope.exponent if c.slope else np.nan for c in cells)
+    if abs(gain) <= LIKE:
+        word = "as lazy"
     elif gain < 0:
         word = "slower than lazy"
     else:
-        growth, _ = mean_and_deviation(cell.growth_law for cell in cells)
-        word = "feature learning" if growth > 0.5 else "faster, kernel settles"
+        word = "faster than lazy"
+        word += ", as rich theory" if abs(exponent - theory) <= NEAR else ""
     return f"{word} (rough)" if rough else word
 
 
