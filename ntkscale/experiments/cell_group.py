@@ -1,5 +1,6 @@
 """Cells trained together: one trainer, and for each cell a tracker, a record and a W&B run."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -74,6 +75,7 @@ class CellGroup:
         ]
         self._logs: list[WandbLog] = []
         self._looked_at = -1.0
+        self._spectrum_seconds = 0.0
 
     def restore(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
         """Take training up where a checkpoint left it."""
@@ -120,7 +122,7 @@ class CellGroup:
             ending = {
                 "status": outcome.status if diverged_at is None else "diverged",
                 "step": outcome.step if diverged_at is None else diverged_at,
-                "time": outcome.time,
+                "time": outcome.time if diverged_at is None else None,
             }
             folder.write_weights(cell.name, dict(self._networks[i].named_parameters()))
             folder.write_result(cell.name, {**cell.key, **ending})
@@ -128,7 +130,7 @@ class CellGroup:
                 {
                     "cell": cell.name,
                     "seconds": outcome.seconds / len(self._cells),
-                    "tracker_seconds": self._trackers[i].seconds,
+                    "tracker_seconds": self._trackers[i].seconds + self._spectrum_seconds,
                 }
             )
         folder.save_checkpoint({}, {"group": None, "after": self.name})
@@ -168,8 +170,10 @@ class CellGroup:
             task = self._trainer.task
             inputs, targets = task.inputs[: cell.spectrum], task.targets[: cell.spectrum]
             scale = float(network.gamma) ** 2 / targets.shape[1]
+            started = time.perf_counter()
             tensors["spectrum_kernel"] = scale * ntk.gram(network, inputs).to("cpu", torch.float64)
             tensors["spectrum_targets"] = targets.to("cpu", torch.float64)
+            self._spectrum_seconds += time.perf_counter() - started
         return tensors
 
     def _checkpoint(self, trainer: Trainer) -> None:

@@ -57,7 +57,10 @@ class Cell:
     @property
     def name(self) -> str:
         """The key in one word, e.g. ``beta=0.5,gamma0=1,seed=0``."""
-        return ",".join(f"{key}={value:g}" for key, value in self.key.items())
+        return ",".join(
+            f"{key}={value}" if isinstance(value, int) else f"{key}={value:.12g}"
+            for key, value in self.key.items()
+        )
 
 
 def thin(times: Sequence[float], count: int) -> frozenset[float]:

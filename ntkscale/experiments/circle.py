@@ -6,6 +6,7 @@ lazy and a rich network must learn it. What is found is judged in `circle_verdic
 """
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,12 +20,14 @@ from ntkscale import ntk
 from ntkscale.experiments.cells import Cell, Schedule, thin
 from ntkscale.experiments.settings import (
     NAME,
-    Common,
     Floats,
     Integer,
     Ints,
     Number,
+    Training,
+    require_distinct,
     require_positive,
+    with_preset,
 )
 from ntkscale.experiments.train_cells import train_cells
 from ntkscale.networks import MLP, Network
@@ -40,7 +43,7 @@ LAZY = 0.01
 
 
 @dataclass(frozen=True)
-class CircleSettings(Common):
+class CircleSettings(Training):
     """Lazy and rich networks learn power-law targets on the circle; slopes against theory."""
 
     preset: Annotated[Literal["none", "hard", "easy", "table"], NAME] = "none"
@@ -107,14 +110,14 @@ def expand(settings: CircleSettings) -> CircleSettings:
             "beta": (0.25, 0.5, 0.75, 1.25),
             "seed": (0, 1, 2),
             "window": (160.0, 3500.0),
-            "workers": 2,
         },
     }
-    settings = replace(settings, **presets[settings.preset])
+    if settings.q and (settings.beta != (0.5,) or settings.preset != "none"):
+        raise ValueError("--q says what --beta, or a preset, says already; give one of them.")
+    settings = with_preset(settings, presets[settings.preset])
     if settings.quick:
-        settings = replace(
-            settings, width=1024, seed=settings.seed[:1], step_fraction=0.9, workers=2
-        )
+        settings = with_preset(settings, {"width": 1024, "step_fraction": 0.9})
+        settings = replace(settings, seed=settings.seed[:1])
     for q in settings.q:
         if not q > 0.5:
             raise ValueError(
@@ -128,23 +131,29 @@ def expand(settings: CircleSettings) -> CircleSettings:
         points=settings.points,
         steps=settings.steps,
         step_fraction=settings.step_fraction,
-        workers=settings.workers,
     )
+    require_distinct(seed=settings.seed)
     if settings.step_fraction >= 1:
         raise ValueError(
             f"--step-fraction {settings.step_fraction} is at the edge of stability; stay below 1."
         )
-    if not settings.seed:
-        raise ValueError("--seed is empty; give at least one seed.")
     low, high = settings.window
     if (low, high) != (0, 0) and not 0 < low < high:
         raise ValueError(f"--window {low} {high} is no range of times; give 0 < low < high.")
-    if settings.lazy < 0 or settings.lazy in settings.gamma0:
+    if not 0 <= settings.lazy < math.inf or settings.lazy in settings.gamma0:
         raise ValueError(f"--lazy {settings.lazy} must be 0 (none) or above, and none of --gamma0.")
     settings = replace(settings, preset="none", quick=False)
+    if settings.points < 32:
+        raise ValueError(f"--points {settings.points} is too few for a power law; give 32 or more.")
     _build(settings, settings.gamma0[0], settings.seed[0])
     for _, q in settings.sources():
         circle(q=q, points=settings.points, modes=settings.modes or None)
+    low, high = window(settings)
+    if not 0 < low < high < math.inf:
+        raise ValueError(
+            f"these options give no window to read slopes in (lazy times {low:.3g} to {high:.3g}; "
+            "a network of one hidden layer without biases cannot learn odd modes); give --window."
+        )
     return settings
 
 
@@ -225,8 +234,8 @@ class _Learned:
     def __call__(self, network: Network) -> float:
         """Training mse (without tail) of the exact lazy flow of this network's initial kernel."""
         inputs = self.task.inputs.to(network.gamma)
-        kernel = network.gamma.double() ** 2 * ntk.gram(network, inputs).double()
-        return float(lazy_flow(kernel.cpu(), self.task.targets, [self.lazy_time]).mse[0])
+        kernel = float(network.gamma) ** 2 * ntk.gram(network, inputs).cpu().double()
+        return float(lazy_flow(kernel, self.task.targets, [self.lazy_time]).mse[0])
 
 
 def run(settings: CircleSettings) -> RunFolder | None:
@@ -248,7 +257,9 @@ def run(settings: CircleSettings) -> RunFolder | None:
         method="flow", steps=settings.steps, step_fraction=settings.step_fraction
     )
     with _one_thread():
-        return train_cells(EXPERIMENT, settings, groups, optimisation)
+        return train_cells(
+            EXPERIMENT, settings, groups, optimisation, automatic_workers=os.cpu_count() or 1
+        )
 
 
 def _cell(settings: CircleSettings, task: Task, beta: float, gamma0: float, seed: int) -> Cell:
@@ -285,7 +296,8 @@ def _schedule(settings: CircleSettings, gamma0: float) -> Schedule:
     low, high = window(settings)
     # A network slower than the lazy one (random phases) may take longer than the window; the count
     # of steps ends it.
-    times = log_spaced(0.1, 10 * high, 20 * math.ceil(math.log10(100 * high)))
+    first = min(0.1, low / 10)
+    times = log_spaced(first, 10 * high, 20 * math.ceil(math.log10(10 * high / first)))
     # Step size x lambda_max is fixed, and a rich kernel grows: it takes some three times as long.
     steps = high * float(infinite_spectrum(settings).max()) / settings.step_fraction
     steps = min(math.ceil(steps * (1 if gamma0 < LAZY else 3)), settings.steps)

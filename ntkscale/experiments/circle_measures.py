@@ -102,18 +102,15 @@ class Trained:
 
 
 def measure(run: Run, settings: CircleSettings) -> list[Trained]:
-    """Everything the run's cells say, in the order of its options."""
+    """Everything the run's finished cells say, in the order they were trained."""
+    decay = dict(settings.sources())
+    bases: dict[tuple[float, int], Baseline] = {}
     found: list[Trained] = []
-    for beta, q in settings.sources():
-        for seed in settings.seed:
-            base: Baseline | None = None
-            for gamma0 in [*filter(None, [settings.lazy]), *settings.gamma0]:
-                name = f"beta={beta:g},gamma0={gamma0:g},seed={seed}"
-                if name not in run.results:
-                    continue
-                if base is None:
-                    base = _baseline(run, settings, name, beta, q, seed)
-                found.append(_trained(run, name, gamma0, base))
+    for name, result in run.results.items():
+        beta, seed = result["beta"], result["seed"]
+        if (beta, seed) not in bases:
+            bases[beta, seed] = _baseline(run, settings, name, beta, decay[beta], seed)
+        found.append(_trained(run, name, result["gamma0"], bases[beta, seed]))
     return found
 
 
@@ -191,7 +188,7 @@ def _in_window(
     low, high = base.times[0], base.times[-1]
     # Times are recorded to the last digit, the end of the window is one of them.
     inside = (times >= low * (1 - 1e-9)) & (times <= high * (1 + 1e-9))
-    if times[-1] < high * (1 - 1e-9) or inside.sum() < 5:
+    if times[-1] < high * (1 - 1e-9) or inside.sum() < 5 or not np.isfinite(mse).all():
         return None
     return times[inside], mse[inside]
 
@@ -204,7 +201,8 @@ def crossing_times(
     None where the curve never gets down to the last level, or starts below the first.
     """
     # Full-batch flow falls monotonically but for rounding; the running minimum removes that.
-    falling = np.minimum.accumulate(mse)
+    sound = int(np.argmin(np.isfinite(mse))) if not np.isfinite(mse).all() else len(mse)
+    times, falling = times[:sound], np.minimum.accumulate(mse[:sound])
     keep = times > 0
     falling, times = falling[keep], times[keep]
     # The run stops at the last level to within a step: let it count as reached.

@@ -241,8 +241,8 @@ def _baseline_table(bases: Sequence[Baseline]) -> Table:
 
 def _draw_losses(cells: Sequence[Trained], folder: Path) -> Picture:
     groups = _by_beta(cells)
-    columns = min(2, len(groups))
-    figure, axes = new_figure(columns, -(-len(groups) // columns))
+    columns = max(1, min(2, len(groups)))
+    figure, axes = new_figure(columns, max(1, -(-len(groups) // columns)))
     for ax, (beta, own) in zip(axes, groups, strict=False):
         first = own[0].baseline
         gammas = list(dict.fromkeys(cell.gamma0 for cell in own))
@@ -378,7 +378,9 @@ def _draw_pictures(run: Run, cells: Sequence[Trained], folder: Path) -> list[Pic
     if not cells:
         return []
     best = min(cells, key=lambda cell: (cell.baseline.beta, -cell.gamma0))
-    name = f"beta={best.baseline.beta:g},gamma0={best.gamma0:g},seed={best.baseline.seed}"
+    base = best.baseline
+    wanted = {"beta": base.beta, "gamma0": best.gamma0, "seed": base.seed}
+    name = next(n for n, r in run.results.items() if wanted.items() <= r.items())
     steps = run.kernels.steps(name)
     if not steps:
         return []

@@ -6,6 +6,7 @@ log(width) for every layer and step count and gives a verdict on the slopes.
 """
 
 import math
+import os
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -22,6 +23,7 @@ from ntkscale.experiments.settings import (
     Number,
     Precision,
     Text,
+    require_distinct,
     require_positive,
     resolve_device,
 )
@@ -97,7 +99,8 @@ def expand(settings: CoordinateCheckSettings) -> CoordinateCheckSettings:
         learning_rate=settings.learning_rate,
         points=settings.points,
     )
-    if len(set(settings.width)) < 3:
+    require_distinct(seed=settings.seed)
+    if len(settings.width) < 3:
         raise ValueError("--width needs at least three widths to fit a slope.")
     if len(settings.seed) < 2:
         raise ValueError("--seed needs at least two seeds, or the slope has no error.")
@@ -111,6 +114,8 @@ def run(settings: CoordinateCheckSettings) -> RunFolder:
         ValueError: an option is out of range, or the folder holds another run.
     """
     settings = expand(settings)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError("coordinate-check runs in one process; start it without torchrun.")
     device = resolve_device(settings.device)
     # The target of the circle lies along the kernel's leading directions; on targets that do not,
     # the output of a narrow network moves more for want of averaging, at every parameterization.
@@ -127,9 +132,10 @@ def run(settings: CoordinateCheckSettings) -> RunFolder:
             progress.update(position, len(cells), name)
             if name in done:
                 continue
-            for row in _changes(settings, _build(settings, task, width, seed).to(device), task):
+            status, rows = _changes(settings, _build(settings, task, width, seed).to(device), task)
+            for row in rows:
                 folder.append({"cell": name, "width": width, "seed": seed, **row})
-            folder.write_result(name, {"width": width, "seed": seed, "status": "finished"})
+            folder.write_result(name, {"width": width, "seed": seed, "status": status})
             folder.save_checkpoint({}, {"after": name})
     folder.finish()
     return folder
@@ -154,8 +160,8 @@ def _build(settings: CoordinateCheckSettings, task: Task, width: int, seed: int)
 
 def _changes(
     settings: CoordinateCheckSettings, network: Network, task: Task
-) -> list[dict[str, Any]]:
-    """Rms change of every coordinate after 1, 3 and 10 full-batch steps."""
+) -> tuple[str, list[dict[str, Any]]]:
+    """How training ended; rms change of every coordinate after 1, 3 and 10 full-batch steps."""
     optimisation = Optimisation(
         method="sgd", steps=max(STEPS), learning_rate=settings.learning_rate
     )
@@ -174,8 +180,10 @@ def _changes(
                 rows.append({"step": trainer.step, "coordinate": name, "rms_change": change})
 
     trainer = Trainer(network, task, optimisation)
-    trainer.run(measure_at=[settings.learning_rate * step for step in STEPS], on_measure=look)
-    return rows
+    outcome = trainer.run(
+        measure_at=[settings.learning_rate * step for step in STEPS], on_measure=look
+    )
+    return outcome.status, rows
 
 
 def slopes(metrics: pl.DataFrame) -> list[Slope]:
@@ -185,7 +193,7 @@ def slopes(metrics: pl.DataFrame) -> list[Slope]:
         each: list[float] = []
         for _, own in rows.group_by("seed", maintain_order=True):
             width, change = own["width"].to_numpy(), own["rms_change"].to_numpy()
-            if np.all(np.isfinite(change)) and np.all(change > 0):
+            if np.all(np.isfinite(change)) and np.all(change > 0) and len(width) > 2:
                 each.append(float(np.polyfit(np.log(width), np.log(change), 1)[0]))
         slope = float(np.mean(each)) if each else math.nan
         error = float(np.std(each, ddof=1) / math.sqrt(len(each))) if len(each) > 1 else math.nan

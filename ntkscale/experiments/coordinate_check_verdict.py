@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 
 from ntkscale.experiments.coordinate_check import (
     TOLERANCE,
@@ -33,7 +34,8 @@ def judge(run: Run) -> Verdict:
     found = slopes(run.metrics)
     steady = [entry for entry in found if np.isfinite(entry.slope)]
     worst = max(steady, key=lambda entry: abs(entry.slope), default=None)
-    passed = len(steady) == len(found) and all(entry.passes for entry in found)
+    trained = [result["status"] == "finished" for result in run.results.values()]
+    passed = run.finished and all(trained) and all(entry.passes for entry in found)
     summary = (
         f"{settings.parameterization}: {'PASS' if passed else 'FAIL'}. A coordinate passes if "
         f"|slope| < {TOLERANCE}; "
@@ -45,8 +47,10 @@ def judge(run: Run) -> Verdict:
             f"the largest is {worst.slope:+.3f} +- {worst.error:.3f} "
             f"({worst.coordinate} after {worst.step} steps)."
         )
-    if len(steady) < len(found):
-        summary += " Some changes were not finite: training diverged."
+    if not all(trained):
+        summary += f" {trained.count(False)} of {len(trained)} trainings diverged."
+    if not run.finished:
+        summary += " The run is not finished, so it cannot pass."
     return Verdict(
         title=f"Coordinate check: {run.path.name}",
         summary=summary,
@@ -91,7 +95,7 @@ def _draw(run: Run, folder: Path) -> Picture:
                 rows = run.metrics.filter(
                     (run.metrics["step"] == step) & (run.metrics["coordinate"] == name)
                 )
-                mean = rows.group_by("width").mean().sort("width")
+                mean = rows.group_by("width").agg(pl.col("rms_change").mean()).sort("width")
                 ax.plot(
                     mean["width"], mean["rms_change"], "o-", color=colour, markersize=4, label=name
                 )

@@ -16,28 +16,30 @@ import torch
 from ntkscale.experiments.cells import Cell, Schedule, thin
 from ntkscale.experiments.settings import (
     NAME,
-    Common,
     Floats,
     Integer,
     Ints,
     Number,
     Precision,
     Text,
+    Training,
+    require_distinct,
     require_positive,
+    with_preset,
 )
 from ntkscale.experiments.train_cells import train_cells
 from ntkscale.networks import CNN, MLP, Network, Parameterization, ResNet
 from ntkscale.runs import RunFolder
 from ntkscale.tasks import DataSet, Loss, Task, arrays, images
 from ntkscale.tracking import default_measurements, log_spaced
-from ntkscale.training import Optimisation
+from ntkscale.training import Optimisation, Trainer
 
 EXPERIMENT = "images"
 DATA_SETS = ("digits", "fashion-mnist", "mnist", "cifar10")
 
 
 @dataclass(frozen=True)
-class ImagesSettings(Common):
+class ImagesSettings(Training):
     """Networks of several widths learn real images, lazy to rich."""
 
     preset: Annotated[Literal["none", "fashion-cnn"], NAME] = "none"
@@ -75,11 +77,11 @@ class ImagesSettings(Common):
     method: Annotated[Literal["flow", "sgd", "momentum", "adam"], NAME] = "sgd"
     """flow, sgd, momentum or adam"""
     learning_rate: Number = 0.1
-    """flow time per step"""
+    """flow time a step; flow ends at x steps"""
     steps: Integer = 2000
     """steps of each training"""
     batch_size: Integer = 128
-    """0: all; flow always takes all"""
+    """at most; 0, and flow: all"""
     schedule: Annotated[Literal["constant", "linear", "cosine"], NAME] = "constant"
     """constant, linear or cosine"""
     warmup: Integer = 0
@@ -93,7 +95,7 @@ class ImagesSettings(Common):
     spectrum: Integer = 512
     """samples for alpha, beta at t = 0"""
     batched: bool = False
-    """train seeds as one ensemble"""
+    """seeds as one ensemble, one data order"""
     compiled: bool = False
     """torch.compile the network"""
     dtype: Annotated[Precision, NAME] = "float32"
@@ -119,7 +121,7 @@ def expand(settings: ImagesSettings) -> ImagesSettings:
             "learning_rate": 0.1,
         },
     }
-    settings = replace(settings, **presets[settings.preset], preset="none")
+    settings = replace(with_preset(settings, presets[settings.preset]), preset="none")
     require_positive(
         width=settings.width,
         depth=settings.depth,
@@ -128,10 +130,10 @@ def expand(settings: ImagesSettings) -> ImagesSettings:
         steps=settings.steps,
         probe=settings.probe,
         spectrum=settings.spectrum,
-        workers=settings.workers,
     )
-    if not settings.seed:
-        raise ValueError("--seed is empty; give at least one seed.")
+    require_distinct(seed=settings.seed)
+    if settings.batch_size < 0:
+        raise ValueError(f"--batch-size {settings.batch_size} must be 0 (all) or above.")
     if settings.data not in DATA_SETS and not settings.data.endswith(".npz"):
         raise ValueError(
             f"--data {settings.data} is no data set; choose {', '.join(DATA_SETS)}, or give the "
@@ -139,10 +141,15 @@ def expand(settings: ImagesSettings) -> ImagesSettings:
         )
     if settings.classes and len(settings.classes) != 2:
         raise ValueError("--classes takes two classes; leave it out to use all of them.")
-    if settings.parameterization != "mean-field":
-        # Their richness is not an option: one column of results, called what it is.
-        settings = replace(settings, gamma0=settings.gamma0[:1])
-    _optimisation(settings)
+    if settings.parameterization != "mean-field" and len(settings.gamma0) > 1:
+        if settings.gamma0 != (0.1, 1.0):
+            raise ValueError(
+                f"--parameterization {settings.parameterization} fixes the richness itself; leave "
+                "--gamma0 out."
+            )
+        # One cell a width and seed; its key says what the richness is.
+        settings = replace(settings, gamma0=(1.0,))
+    _optimisation(settings, settings.batch_size + 1)
     return settings
 
 
@@ -206,13 +213,13 @@ def build(settings: ImagesSettings, task: Task, width: int, gamma0: float, seed:
     return ResNet(shape[0], outputs, blocks=settings.depth, **shared)
 
 
-def _optimisation(settings: ImagesSettings) -> Optimisation:
-    flow = settings.method == "flow"
+def _optimisation(settings: ImagesSettings, samples: int) -> Optimisation:
+    whole = settings.method == "flow" or not 0 < settings.batch_size < samples
     return Optimisation(
         method=settings.method,
         steps=settings.steps,
         learning_rate=settings.learning_rate,
-        batch_size=None if flow or settings.batch_size == 0 else settings.batch_size,
+        batch_size=None if whole else settings.batch_size,
         schedule=settings.schedule,
         warmup=settings.warmup,
         weight_decay=settings.weight_decay,
@@ -228,27 +235,31 @@ def run(settings: ImagesSettings) -> RunFolder | None:
         FileNotFoundError: the data are not there.
     """
     settings = expand(settings)
-    optimisation = _optimisation(settings)
     groups: list[Sequence[Cell]] = []
     task = load_task(settings)
+    optimisation = _optimisation(settings, len(task.inputs))
     for width in settings.width:
         schedule = _schedule(settings, optimisation, task, width)
         for gamma0 in settings.gamma0:
+            first = build(settings, task, width, gamma0, settings.seed[0])
+            # Refused here and now, not when a folder has been made.
+            Trainer(first, task, optimisation)
             cells = [
                 Cell(
-                    key={"width": width, "gamma0": gamma0, "seed": seed},
+                    key={"width": width, "gamma0": float(first.gamma0), "seed": seed},
                     build=lambda w=width, g=gamma0, s=seed: build(settings, task, w, g, s),
                     task=task,
                     schedule=schedule,
                     probe=settings.probe,
                     # K_0 does not depend on gamma0, so the first one speaks for all.
                     spectrum=settings.spectrum if gamma0 == settings.gamma0[0] else None,
+                    horizon=schedule.losses[-1] if settings.method == "flow" else None,
                     compiled=settings.compiled,
                 )
                 for seed in settings.seed
             ]
             groups.extend([cells] if settings.batched else [[cell] for cell in cells])
-    return train_cells(EXPERIMENT, settings, groups, optimisation)
+    return train_cells(EXPERIMENT, settings, groups, optimisation, automatic_workers=1)
 
 
 def _schedule(

@@ -62,58 +62,53 @@ class Trained:
     test_accuracy: float
 
 
-def starts(run: Run, settings: ImagesSettings) -> list[Start]:
+def starts(run: Run) -> list[Start]:
     """The spectra of the initial kernels that are there."""
     found: list[Start] = []
-    for width in settings.width:
-        for seed in settings.seed:
-            name = f"width={width:g},gamma0={settings.gamma0[0]:g},seed={seed}"
-            if (name, 0) not in run.kernels:
-                continue
-            tensors = run.kernels[name, 0]
-            kernel, targets = tensors["spectrum_kernel"], tensors["spectrum_targets"].double()
-            samples = len(targets)
-            values, vectors = ntk.eigensystem(kernel.double() / samples)
-            power = (vectors.T @ targets).square().sum(1) / samples
-            try:
-                measured = source_capacity(values, power)
-            except ValueError:  # fewer eigenvalues than a fit needs
-                measured = None
-            found.append(Start(width, seed, values.numpy(), power.numpy(), measured))
+    for name, result in run.results.items():
+        tensors = run.kernels[name, 0]
+        if "spectrum_kernel" not in tensors:
+            continue
+        kernel, targets = tensors["spectrum_kernel"], tensors["spectrum_targets"]
+        samples = len(targets)
+        values, vectors = ntk.eigensystem(kernel / samples)
+        power = ntk.target_power(vectors, targets)
+        try:
+            measured = source_capacity(values, power)
+        except ValueError:  # fewer eigenvalues than a fit needs
+            measured = None
+        found.append(
+            Start(result["width"], result["seed"], values.numpy(), power.numpy(), measured)
+        )
     return found
 
 
 def trained(run: Run, settings: ImagesSettings) -> list[Trained]:
-    """Every cell that ended, in the order of its options."""
+    """Every cell that ended, in the order they were trained."""
     found: list[Trained] = []
     axis = "step" if settings.method == "adam" else "time"
     column = "mse" if settings.loss == "mse" else "loss"
-    for width in settings.width:
-        for gamma0 in settings.gamma0:
-            for seed in settings.seed:
-                name = f"width={width:g},gamma0={gamma0:g},seed={seed}"
-                if name not in run.results:
-                    continue
-                rows = run.metrics.filter((pl.col("cell") == name) & (pl.col(axis) > 0))
-                rows = rows.filter(pl.col(column).is_not_null())
-                kernels = rows.filter(pl.col("kernel_distance").is_not_null())
-                x, loss = rows[axis].to_numpy(), rows[column].to_numpy()
-                found.append(
-                    Trained(
-                        width=width,
-                        gamma0=gamma0,
-                        seed=seed,
-                        status=run.results[name]["status"],
-                        x=x,
-                        loss=loss,
-                        fit=fit_power_law(x, loss) if len(x) >= 5 else None,
-                        kernel_x=kernels[axis].to_numpy(),
-                        distance=kernels["kernel_distance"].to_numpy(),
-                        alignment=kernels["kernel_alignment"].to_numpy(),
-                        accuracy=_last(rows, "accuracy"),
-                        test_accuracy=_last(rows, "test_accuracy"),
-                    )
-                )
+    for name, result in run.results.items():
+        rows = run.metrics.filter((pl.col("cell") == name) & (pl.col(axis) > 0))
+        rows = rows.filter(pl.col(column).is_not_null())
+        kernels = rows.filter(pl.col("kernel_distance").is_not_null())
+        x, loss = rows[axis].to_numpy(), rows[column].to_numpy()
+        found.append(
+            Trained(
+                width=result["width"],
+                gamma0=result["gamma0"],
+                seed=result["seed"],
+                status=result["status"],
+                x=x,
+                loss=loss,
+                fit=fit_power_law(x, loss) if len(x) >= 5 else None,
+                kernel_x=kernels[axis].to_numpy(),
+                distance=kernels["kernel_distance"].to_numpy(),
+                alignment=kernels["kernel_alignment"].to_numpy(),
+                accuracy=_last(rows, "accuracy"),
+                test_accuracy=_last(rows, "test_accuracy"),
+            )
+        )
     return found
 
 

@@ -42,7 +42,7 @@ def judge(run: Run) -> Verdict:
         RunFolderError: a file of the run is damaged.
     """
     settings = expand(restore(ImagesSettings, run.config, run.path))
-    begun, cells = starts(run, settings), trained(run, settings)
+    begun, cells = starts(run), trained(run, settings)
     gaps = width_gaps(cells)
     figures = run.path / "figures"
     against = "step" if settings.method == "adam" else "time"
@@ -120,7 +120,7 @@ def _verdict_table(cells: Sequence[Trained], begun: Sequence[Start], quantity: s
         rows.append(
             {
                 "width": cell.width,
-                "gamma0": f"{cell.gamma0:g}",
+                "gamma0": f"{cell.gamma0:.3g}",
                 "seed": cell.seed,
                 "lazy theory": said.time_lazy if said else None,
                 "rich theory": said.time_rich if said else None,
@@ -175,7 +175,7 @@ def _start_table(begun: Sequence[Start], settings: ImagesSettings) -> Table:
 def _gap_table(gaps: Sequence[WidthGap]) -> Table:
     rows = [
         {
-            "gamma0": f"{gap.gamma0:g}",
+            "gamma0": f"{gap.gamma0:.3g}",
             "largest gap": f"{gap.gap:.1%}",
             "at": Entry(gap.at, digits=2),
             "two widest": f"{gap.widest_pair:.1%}",
@@ -261,7 +261,8 @@ def _draw_pictures(run: Run, cells: Sequence[Trained], folder: Path) -> list[Pic
     if not cells:
         return []
     best = max(cells, key=lambda cell: (cell.width, cell.gamma0))
-    name = f"width={best.width:g},gamma0={best.gamma0:g},seed={best.seed}"
+    wanted = {"width": best.width, "gamma0": best.gamma0, "seed": best.seed}
+    name = next(n for n, r in run.results.items() if wanted.items() <= r.items())
     steps = run.kernels.steps(name)[:5]
     if not steps:
         return []

@@ -1,7 +1,9 @@
 """The options every experiment shares: where it runs, what it is called and what it records."""
 
 import json
-from dataclasses import asdict, dataclass, fields
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -30,9 +32,15 @@ class Common:
     runs: Path = Path("runs")
     """where run folders go"""
     device: Annotated[Device, NAME] = "auto"
-    """auto, cpu, cuda or mps"""
-    workers: Integer = 1
-    """processes that train side by side"""
+    """auto (CUDA, else CPU), cpu, cuda, mps"""
+
+
+@dataclass(frozen=True)
+class Training(Common):
+    """Options of every experiment that trains cells."""
+
+    workers: Integer = 0
+    """processes side by side; 0: as it pays"""
     wandb: Annotated[WandbMode, NAME] = "offline"
     """offline, online or disabled"""
 
@@ -76,9 +84,8 @@ def resolve_device(device: Device) -> torch.device:
         ValueError: the device is not there.
     """
     if device == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        # Apple's GPUs have no float64, so they have to be asked for.
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda: no CUDA device is visible; use --device auto or cpu.")
     if device == "mps" and not torch.backends.mps.is_available():
@@ -86,13 +93,29 @@ def resolve_device(device: Device) -> torch.device:
     return torch.device(device)
 
 
+def with_preset(settings: Settings, preset: Mapping[str, Any]) -> Settings:
+    """The settings with a preset's values wherever none was given: what is typed wins."""
+    defaults = {field.name: field.default for field in fields(settings)}
+    open_fields = {n: v for n, v in preset.items() if getattr(settings, n) == defaults[n]}
+    return replace(settings, **open_fields)
+
+
 def require_positive(**values: float | tuple[float, ...]) -> None:
-    """Refuse an empty list or an entry that is not above zero, naming its option."""
+    """Refuse an empty list, or an entry that is twice there or not above zero, by its option."""
     for name, value in values.items():
         entries = value if isinstance(value, tuple) else (value,)
         option = "--" + name.replace("_", "-")
+        for entry in entries:
+            if not 0 < entry < math.inf:
+                raise ValueError(f"{option} {entry} must be above 0.")
+        require_distinct(**{name: entries})
+
+
+def require_distinct(**values: tuple[float, ...]) -> None:
+    """Refuse an empty list, or an entry that is twice there, by its option."""
+    for name, entries in values.items():
+        option = "--" + name.replace("_", "-")
         if not entries:
             raise ValueError(f"{option} is empty; give at least one value.")
-        for entry in entries:
-            if not entry > 0:
-                raise ValueError(f"{option} {entry} must be above 0.")
+        if len(set(entries)) < len(entries):
+            raise ValueError(f"{option} has a value twice; give each once.")

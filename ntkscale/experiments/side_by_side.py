@@ -1,8 +1,9 @@
 """Groups of cells trained side by side, in processes of their own, and put together in order.
 
 Small networks keep one core busy and leave the others idle: their operations are too short to be
-split. Each process trains every n-th group into a run folder of its own under `parts/`, resumable
-like any other; when all are done the parts become one run, byte for byte that of a single process.
+split. Each process trains every n-th group, and each group has a run folder of its own under
+`parts/`, resumable like any other. When all are done the parts become one run, byte for byte that
+of a single process.
 """
 
 import json
@@ -14,6 +15,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from ntkscale.experiments.cells import Cell
 from ntkscale.runs import Run, RunFolder, load, open_run
@@ -48,44 +51,63 @@ def train_side_by_side(
 
     Raises:
         KeyboardInterrupt: Ctrl-C, after every process has saved its state.
+        ValueError: what a process found wrong, in its words.
         RuntimeError: a process failed; its traceback stands above.
     """
     context = multiprocessing.get_context("fork")
     messages = context.SimpleQueue()
     parent = os.getpid()
-    paths = [folder.path / PARTS / str(index) for index in range(min(workers, len(groups)))]
+    # One part a group, so that any number of processes can take them up again.
+    paths = [folder.path / PARTS / str(index) for index in range(len(groups))]
+    workers = min(workers, len(groups))
 
-    def work(index: int) -> None:
-        def tell(done: float, text: str) -> None:
-            if os.getppid() != parent:  # killed: a resumed run must find the part free
-                os._exit(1)
-            messages.put((index, done, text))
-
+    def work(worker: int) -> None:
+        torch.set_num_threads(1)  # a forked process may not use its parent's threads
         try:
-            with open_run(paths[index], config) as part:
-                if not part.finished:
-                    train(part, groups[index :: len(paths)], tell)
+            for index in range(worker, len(groups), workers):
+
+                def tell(done: float, text: str, index: int = index) -> None:
+                    if os.getppid() != parent:  # killed: a resumed run must find the part free
+                        os._exit(1)
+                    messages.put((index, done, text))
+
+                with open_run(paths[index], config) as part:
+                    if not part.finished:
+                        train(part, [groups[index]], tell)
+                    tell(1.0, groups[index][0].name)
         except KeyboardInterrupt:
             os._exit(128 + signal.SIGINT)
+        except (ValueError, OSError) as error:
+            messages.put((None, 0.0, str(error)))
+            os._exit(2)
 
-    processes = [context.Process(target=work, args=(index,)) for index in range(len(paths))]
+    processes = [context.Process(target=work, args=(worker,)) for worker in range(workers)]
     for process in processes:
         process.start()
-    done = [0.0] * len(paths)
-    interrupted = False
+    done = [0.0] * len(groups)
+    wrong, interrupted = "", False
     while True:
-        alive = any(process.is_alive() for process in processes)
-        while not messages.empty():
-            index, done[index], text = messages.get()
-            report(sum(done), text)
-        if not alive:
-            break
         try:
+            alive = any(process.is_alive() for process in processes)
+            while not messages.empty():
+                index, share, text = messages.get()
+                if index is None:
+                    wrong = text
+                else:
+                    done[index] = share
+                    report(sum(done), text)
+            if wrong:
+                for process in processes:
+                    process.terminate()
+            if not alive:
+                break
             time.sleep(_POLL_SECONDS)
         except KeyboardInterrupt:  # the terminal sends it to every process
             interrupted = True
     if interrupted or any(process.exitcode == 128 + signal.SIGINT for process in processes):
         raise KeyboardInterrupt
+    if wrong:
+        raise ValueError(wrong)
     if any(process.exitcode for process in processes):
         codes = ", ".join(str(process.exitcode) for process in processes)
         raise RuntimeError(f"a training process failed (exit codes {codes}); see above for why.")
@@ -96,24 +118,22 @@ def _put_together(
     folder: RunFolder, groups: Sequence[Sequence[Cell]], paths: Sequence[Path]
 ) -> None:
     """Write everything the parts hold into the run, group by group, and remove them."""
-    parts = [load(path) for path in paths]
-    for position, cells in enumerate(groups):
-        part = parts[position % len(parts)]
-        for row in _rows(part, {cell.name for cell in cells}):
+    for cells, path in zip(groups, paths, strict=True):
+        part = load(path)
+        for row in _rows(part):
             folder.append(row)
         for cell in cells:
             for step in part.kernels.steps(cell.name):
                 folder.write_kernel(cell.name, step, part.kernels[cell.name, step])
             folder.write_weights(cell.name, part.weights(cell.name))
             folder.write_result(cell.name, part.results[cell.name])
-            for line in part.timings:
-                if line["cell"] == cell.name:
-                    folder.append_timing(line)
+        for line in part.timings:
+            folder.append_timing(line)
     folder.finish()
     shutil.rmtree(folder.path / PARTS)
 
 
-def _rows(part: Run, names: set[str]) -> list[dict[str, Any]]:
-    """Rows of some cells exactly as they were appended."""
+def _rows(part: Run) -> list[dict[str, Any]]:
+    """Rows exactly as they were appended."""
     lines = (part.path / "metrics.jsonl").read_text().splitlines()
-    return [row for row in map(json.loads, lines) if row["cell"] in names]
+    return [json.loads(line) for line in lines]

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ import torch.distributed as dist
 
 from ntkscale.experiments.cell_group import CellGroup
 from ntkscale.experiments.cells import Cell
-from ntkscale.experiments.settings import Common, configuration, resolve_device
-from ntkscale.experiments.side_by_side import Report, train_side_by_side
+from ntkscale.experiments.settings import Common, Training, configuration, resolve_device
+from ntkscale.experiments.side_by_side import PARTS, Report, train_side_by_side
 from ntkscale.reporting import Progress
 from ntkscale.runs import RunFolder, open_run
 from ntkscale.training import Optimisation, process_group, rank, ranks
@@ -20,9 +21,11 @@ from ntkscale.training import Optimisation, process_group, rank, ranks
 
 def train_cells(
     experiment: str,
-    settings: Common,
+    settings: Training,
     groups: Sequence[Sequence[Cell]],
     optimisation: Optimisation,
+    *,
+    automatic_workers: int,
 ) -> RunFolder | None:
     """Train every group of cells in order; what an earlier call of the same run did is kept.
 
@@ -33,6 +36,7 @@ def train_cells(
         settings: its options; they are the run's configuration and say where its folder lies.
         groups: cells of one group are trained together as one batched ensemble.
         optimisation: how every cell is trained.
+        automatic_workers: processes side by side where the settings leave it open.
 
     Returns:
         The run's folder; None on all processes but the first.
@@ -42,11 +46,16 @@ def train_cells(
         RunFolderError: the folder holds another run, or cannot be written.
         KeyboardInterrupt: Ctrl-C; what was done is kept and the same command goes on from there.
     """
+    workers = _workers(settings, automatic_workers)
     with process_group(resolve_device(settings.device)) as device:
         folder = open_folder(experiment, settings) if rank() == 0 else None
         if _from_first(None if folder is None else folder.finished):
             return folder
         home = _run_path(experiment, settings)
+        # A run goes on in the way it was begun.
+        apart = folder is not None and (
+            (home / PARTS).exists() or (workers > 1 and folder.load_checkpoint() is None)
+        )
         with Progress() as progress:
 
             def report(done: float, text: str) -> None:
@@ -57,17 +66,24 @@ def train_cells(
             ) -> None:
                 _train_in_order(part, share, optimisation, device, settings, home, tell)
 
-            if folder is not None and settings.workers > 1 and len(groups) > 1:
-                if device.type != "cpu" or ranks() > 1:
-                    raise ValueError(
-                        f"--workers {settings.workers} needs --device cpu and a single process; "
-                        "leave it out."
-                    )
+            if folder is not None and apart:
                 config = configuration(experiment, settings)
-                train_side_by_side(folder, config, groups, train, settings.workers, report)
+                train_side_by_side(folder, config, groups, train, workers, report)
             else:
                 train(folder, groups, report)
         return folder
+
+
+def _workers(settings: Training, automatic: int) -> int:
+    """How many processes train side by side."""
+    single = int(os.environ.get("WORLD_SIZE", "1")) == 1
+    possible = single and resolve_device(settings.device).type == "cpu"
+    if settings.workers < 0 or (settings.workers > 1 and not possible):
+        raise ValueError(
+            f"--workers {settings.workers} needs a number of processes, --device cpu and no "
+            "torchrun; leave it out."
+        )
+    return settings.workers or (automatic if possible else 1)
 
 
 def _train_in_order(
@@ -75,7 +91,7 @@ def _train_in_order(
     groups: Sequence[Sequence[Cell]],
     optimisation: Optimisation,
     device: torch.device,
-    settings: Common,
+    settings: Training,
     home: Path,
     report: Report,
 ) -> None:

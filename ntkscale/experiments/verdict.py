@@ -26,8 +26,9 @@ class Verdict:
 
 def tracker_cost(run: Run) -> str:
     """One sentence: what following the kernel cost in this run."""
-    total = sum(line["seconds"] for line in run.timings)
-    spent = sum(line["tracker_seconds"] for line in run.timings)
+    last = {line["cell"]: line for line in run.timings}
+    total = sum(line["seconds"] for line in last.values())
+    spent = sum(line["tracker_seconds"] for line in last.values())
     if total <= 0:
         return "The cost of the kernel tracker was not recorded."
     return (

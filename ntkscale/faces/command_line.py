@@ -12,7 +12,7 @@ import tyro
 BAD_INPUT = 2
 INTERRUPTED = 130
 
-_BOX = re.compile(r"[╭╮╰╯│─]+")
+_SIDE = re.compile(r"\s*[│|]")
 
 
 def parse(
@@ -54,15 +54,15 @@ def _sentence(message: str, program: str, arguments: Sequence[str], known: Seque
     if known and not command:
         said = f"{arguments[0]} is no experiment" if arguments else "no experiment was named"
         return f"{program}: {said}; choose {', '.join(known)} (`python {program} --help`).\n"
-    lines = [_BOX.sub("", line).strip() for line in message.splitlines()]
-    lines = [line for line in lines if line]
-    # The first line is the title in the box's edge, which the first paragraph repeats.
-    wrong = lines[1] if len(lines) > 1 else "the options are wrong"
+    # The message stands in a box, drawn with lines or, where the terminal has none, with ASCII.
+    inside = [line.strip()[1:-1].strip() for line in message.splitlines() if _SIDE.match(line)]
+    lines = [line for line in inside if line.strip("-─ ")]
+    wrong = lines[0] if lines else "the options are wrong"
     if wrong.startswith("Unrecognized"):
         unknown = [word for word in arguments if word.startswith("-") and word in message]
         wrong = f"unknown option {' '.join(unknown) or wrong.partition(':')[2].strip()}"
     wrong = wrong.rstrip(".")
-    near = next((line.split()[0] for line in lines[2:] if line.startswith("--")), None)
+    near = next((line.split()[0] for line in lines[1:] if line.startswith("--")), None)
     hint = f"; did you mean {near}?" if near and near not in wrong else ";"
     help_with = " ".join(filter(None, [program, command, "--help"]))
     return f"{program}: {wrong}{hint} `python {help_with}` lists every option.\n"

@@ -89,7 +89,7 @@ def save_figure(figure: Figure, folder: Path, stem: str) -> tuple[Path, Path]:
 
 def ladder(count: int) -> list[str]:
     """Colours from dark blue to green-yellow for curves with an order, such as rising gamma0."""
-    colours = mpl.colormaps["viridis"](np.linspace(0.0, 0.87, count) if count > 1 else [0.3])
+    colours = mpl.colormaps["viridis"](np.linspace(0.0, 0.87, count) if count != 1 else [0.3])
     return [to_hex(colour) for colour in colours]
 
 

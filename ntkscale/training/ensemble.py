@@ -7,6 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 
+from ntkscale.training.precision import wide
+
 _PREFIX = "stacked/"
 
 
@@ -39,7 +41,7 @@ class Ensemble(nn.Module):
         for name, value in buffers.items():
             self.register_buffer(_stacked(name), value)
         gammas = [torch.as_tensor(getattr(model, "gamma", 1.0)) for model in models]
-        self.register_buffer("_gamma", torch.stack([gamma.detach().double() for gamma in gammas]))
+        self.register_buffer("_gamma", torch.stack([wide(gamma.detach()) for gamma in gammas]))
         self.members = len(models)
         self._names = (*parameters, *buffers)
         self._models = models  # a tuple, so that the members' tensors are not registered twice

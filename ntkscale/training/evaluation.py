@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from ntkscale.tasks import Task
 from ntkscale.training.losses import LOSSES, squared_error
+from ntkscale.training.precision import wide
 
 _CHUNK = 500
 
@@ -64,5 +65,5 @@ def _quality(
     if labels is not None:
         # One column of -1 and +1 stands for two classes.
         chosen = outputs.argmax(-1) if outputs.shape[-1] > 1 else (outputs[..., 0] > 0).long()
-        rows[f"{prefix}accuracy"] = (chosen == labels).double().mean(-1)
+        rows[f"{prefix}accuracy"] = wide((chosen == labels).float()).mean(-1)
     return rows

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ntkscale.training.batches import generator
 from ntkscale.training.distributed import sum_over_ranks
+from ntkscale.training.precision import wide
 
 _LONGEST_INTERVAL = 100
 _STEPS_PER_INTERVAL = 50
@@ -66,7 +67,7 @@ class FlowStep:
             seed: of the random directions.
         """
         self._module, self._parameters, self._inputs = module, dict(parameters), inputs
-        self._scale = gamma.detach().double().square() / samples
+        self._scale = wide(gamma.detach()).square() / samples
         self._fraction, self._curvature, self._decay = fraction, curvature, weight_decay
         self._seed = seed
         self._vector: dict[str, Tensor] = {}
@@ -194,7 +195,7 @@ class FlowStep:
     def _normalised(self, vector: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
         """The vector over its norm, member by member, and the norms in float64."""
         members = self._scale.ndim
-        squares = [v.double().square().flatten(members).sum(-1) for v in vector.values()]
+        squares = [wide(v).square().flatten(members).sum(-1) for v in vector.values()]
         norms = torch.stack(squares).sum(0).sqrt()
         safe = torch.where(norms > 0, norms, 1.0)
         return {

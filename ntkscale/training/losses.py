@@ -12,6 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from ntkscale.training.precision import wide
+
 
 @dataclass(frozen=True)
 class Loss:
@@ -32,7 +34,7 @@ def squared_error(
     outputs: Float[Tensor, "... n C"], targets: Float[Tensor, "n C"]
 ) -> Float[Tensor, "..."]:
     """Sum over samples of |y - f|^2, without 1/2, in float64; shape (...,)."""
-    return (outputs - targets).double().square().sum((-2, -1))
+    return wide(outputs - targets).square().sum((-2, -1))
 
 
 def _half_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -42,7 +44,7 @@ def _half_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
 def _cross_entropy(
     outputs: Float[Tensor, "... n C"], labels: Int[Tensor, "n"]
 ) -> Float[Tensor, "..."]:
-    log_p = F.log_softmax(outputs.double(), dim=-1)
+    log_p = F.log_softmax(wide(outputs), dim=-1)
     index = labels[:, None].expand(*log_p.shape[:-1], 1)
     return -log_p.gather(-1, index).sum((-2, -1))
 

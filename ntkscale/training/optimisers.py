@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ntkscale.training.optimisation import Optimisation
+from ntkscale.training.precision import wide
 
 
 class Update:
@@ -29,7 +30,7 @@ class Update:
     ) -> None:
         self._parameters = dict(parameters)
         self._decay = optimisation.weight_decay
-        self._gamma2 = gamma.detach().double().square()
+        self._gamma2 = wide(gamma.detach()).square()
         self._members = gamma.ndim == 1
         self._frozen: Tensor | None = None
         self._scalar = 1.0 if self._members else float(self._gamma2)

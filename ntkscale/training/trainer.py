@@ -18,6 +18,7 @@ from ntkscale.training.interruption import Interruption
 from ntkscale.training.losses import LOSSES
 from ntkscale.training.optimisation import Optimisation
 from ntkscale.training.optimisers import Update
+from ntkscale.training.precision import wide
 
 Status = Literal["finished", "stopped", "diverged", "interrupted"]
 
@@ -85,7 +86,7 @@ class Trainer:
         gamma = torch.as_tensor(getattr(self.network, "gamma", 1.0), device=self._device)
         self.members = gamma.numel()
         self._single = gamma.ndim == 0
-        self._gamma = gamma.detach().double().reshape(-1).tolist()
+        self._gamma = wide(gamma.detach()).reshape(-1).tolist()
         self._batches = Batches(
             self.task.inputs.shape,
             optimisation.batch_size,

@@ -33,7 +33,8 @@ SAME = ("metrics.jsonl", "results.json", "config.json")
 
 def command(experiment: str, folder: Path) -> list[str]:
     """The words of the command that trains into `folder`/<experiment>/run."""
-    where = ["--runs", str(folder), "--name", "run", "--wandb", "disabled"]
+    where = ["--runs", str(folder), "--name", "run"]
+    where += ["--wandb", "disabled", "--workers", "1"]
     return [*COMMANDS[experiment].split(), *where]
 
 

@@ -47,7 +47,7 @@ def test_every_cell_is_recorded(run: Run) -> None:
 
 
 def test_the_spectrum_is_that_of_the_initial_kernel(run: Run) -> None:
-    found = starts(run, SETTINGS)
+    found = starts(run)
     assert [(start.width, start.seed) for start in found] == [(16, 0), (32, 0)]
     for start in found:
         assert len(start.eigenvalues) == 100
