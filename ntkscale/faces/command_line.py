@@ -12,7 +12,7 @@ import tyro
 BAD_INPUT = 2
 INTERRUPTED = 130
 
-_SIDE = re.compile(r"\s*[│|]")
+_FRAME = re.compile(r"[╭╮╰╯│─]|-{8,}")
 
 
 def parse(
@@ -54,9 +54,9 @@ def _sentence(message: str, program: str, arguments: Sequence[str], known: Seque
     if known and not command:
         said = f"{arguments[0]} is no experiment" if arguments else "no experiment was named"
         return f"{program}: {said}; choose {', '.join(known)} (`python {program} --help`).\n"
-    # The message stands in a box, drawn with lines or, where the terminal has none, with ASCII.
-    inside = [line.strip()[1:-1].strip() for line in message.splitlines() if _SIDE.match(line)]
-    lines = [line for line in inside if line.strip("-─ ")]
+    # The message stands below its title in a box, drawn with lines or, in ASCII, with dashes.
+    bare = [_FRAME.sub("", line).strip() for line in message.splitlines()]
+    lines = [line for line in bare if line][1:]
     wrong = lines[0] if lines else "the options are wrong"
     if wrong.startswith("Unrecognized"):
         unknown = [word for word in arguments if word.startswith("-") and word in message]
