@@ -119,6 +119,8 @@ def expand(settings: ImagesSettings) -> ImagesSettings:
             "gamma0": (0.1, 1.0, 3.0),
             "steps": 400,
             "learning_rate": 0.1,
+            # Ten outputs for each point make a kernel dear beside so few steps.
+            "probe": 20,
         },
     }
     settings = replace(with_preset(settings, presets[settings.preset]), preset="none")

@@ -44,6 +44,7 @@ class Trained:
         fit: power law through it, over the window the data choose; None: too few points.
         kernel_x: when its kernel was measured, above 0.
         distance: kernel distance then.
+        change: |K_t - K_0| / |K_0| then.
         alignment: kernel-target alignment then.
         accuracy, test_accuracy: at the end, nan where there are no classes or no test set.
     """
@@ -57,6 +58,7 @@ class Trained:
     fit: PowerLawFit | None
     kernel_x: Float[ndarray, " S"]
     distance: Float[ndarray, " S"]
+    change: Float[ndarray, " S"]
     alignment: Float[ndarray, " S"]
     accuracy: float
     test_accuracy: float
@@ -104,6 +106,7 @@ def trained(run: Run, settings: ImagesSettings) -> list[Trained]:
                 fit=fit_power_law(x, loss) if len(x) >= 5 else None,
                 kernel_x=kernels[axis].to_numpy(),
                 distance=kernels["kernel_distance"].to_numpy(),
+                change=kernels["kernel_change"].to_numpy(),
                 alignment=kernels["kernel_alignment"].to_numpy(),
                 accuracy=_last(rows, "accuracy"),
                 test_accuracy=_last(rows, "test_accuracy"),

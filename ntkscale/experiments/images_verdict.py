@@ -132,7 +132,8 @@ def _verdict_table(cells: Sequence[Trained], begun: Sequence[Start], quantity: s
                 f"final {quantity}": Entry(float(cell.loss[-1]), digits=4)
                 if len(cell.loss)
                 else None,
-                "distance": float(cell.distance[-1]) if len(cell.distance) else None,
+                "distance": Entry(float(cell.distance[-1])) if len(cell.distance) else None,
+                "change": Entry(float(cell.change[-1]), digits=2) if len(cell.change) else None,
                 "accuracy": cell.accuracy,
                 "test": cell.test_accuracy,
                 "ended": cell.status,
@@ -144,7 +145,7 @@ def _verdict_table(cells: Sequence[Trained], begun: Sequence[Start], quantity: s
         list(rows[0]) if rows else ["width"],
         rows,
         "theory: from alpha and beta of the network's own initial kernel. distance: S(K_0, K_t) "
-        "at the end. Intervals are 95 %.",
+        "at the end, which looks at shape alone. change: |K_t - K_0| / |K_0|. Intervals are 95 %.",
     )
 
 

@@ -119,7 +119,7 @@ def test_width_gaps_compare_common_times_only() -> None:
     def cell(width: int, x: list[float], loss: list[float]) -> Trained:
         nothing = np.array([])
         return Trained(
-            width, 1.0, 0, "finished", np.array(x), np.array(loss), None, nothing, nothing, nothing,
+            width, 1.0, 0, "finished", np.array(x), np.array(loss), None, nothing, nothing, nothing, nothing,
             float("nan"), float("nan"),
         )  # fmt: skip
 
