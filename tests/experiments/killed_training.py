@@ -86,7 +86,9 @@ def start(words: list[str], prepare: Callable[[], None] | None = None) -> int:
         code = 1
         try:
             # Often enough that a kill falls between checkpoints as well as before the first.
-            Trainer.run.__kwdefaults__["checkpoint_seconds"] = 0.3  # pyright: ignore[reportFunctionMemberAccess]
+            defaults = Trainer.run.__kwdefaults__
+            assert defaults is not None
+            defaults["checkpoint_seconds"] = 0.3
             if prepare is not None:
                 prepare()
             code = train.main(words)

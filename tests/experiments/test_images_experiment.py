@@ -117,11 +117,22 @@ def test_ones_own_arrays(tmp_path: Path) -> None:
 
 def test_width_gaps_compare_common_times_only() -> None:
     def cell(width: int, x: list[float], loss: list[float]) -> Trained:
-        nothing = np.array([])
+        none = np.array([])
         return Trained(
-            width, 1.0, 0, "finished", np.array(x), np.array(loss), None, nothing, nothing, nothing, nothing,
-            float("nan"), float("nan"),
-        )  # fmt: skip
+            width=width,
+            gamma0=1.0,
+            seed=0,
+            status="finished",
+            x=np.array(x),
+            loss=np.array(loss),
+            fit=None,
+            kernel_x=none,
+            distance=none,
+            change=none,
+            alignment=none,
+            accuracy=float("nan"),
+            test_accuracy=float("nan"),
+        )
 
     (gap,) = width_gaps(
         [
