@@ -1,5 +1,6 @@
 """Cells trained together: one trainer, and for each cell a tracker, a record and a W&B run."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -187,7 +188,8 @@ class CellGroup:
         )
 
     def _progress(self, trainer: Trainer) -> None:
-        losses = ", ".join(f"{loss:.3g}" for loss in trainer.recent_loss)
+        seen = [loss for loss in trainer.recent_loss if not math.isnan(loss)]
+        losses = ", ".join(f"{loss:.3g}" for loss in seen) or "not looked at yet"
         # The run may end before its last step: at a loss, or at the last time worth a look.
         share = max(
             trainer.step / self._optimisation.steps, _clock(trainer) / self._schedule.expected_end

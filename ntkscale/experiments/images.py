@@ -244,11 +244,14 @@ def run(settings: ImagesSettings) -> RunFolder | None:
         schedule = _schedule(settings, optimisation, task, width)
         for gamma0 in settings.gamma0:
             first = build(settings, task, width, gamma0, settings.seed[0])
+            richness = gamma0
+            if settings.parameterization == "ntk":
+                richness = 1 / math.sqrt(first.readout_fan_in)
             # Refused here and now, not when a folder has been made.
             Trainer(first, task, optimisation)
             cells = [
                 Cell(
-                    key={"width": width, "gamma0": float(first.gamma0), "seed": seed},
+                    key={"width": width, "gamma0": richness, "seed": seed},
                     build=lambda w=width, g=gamma0, s=seed: build(settings, task, w, g, s),
                     task=task,
                     schedule=schedule,
