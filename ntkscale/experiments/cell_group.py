@@ -131,7 +131,8 @@ class CellGroup:
                 {
                     "cell": cell.name,
                     "seconds": outcome.seconds / len(self._cells),
-                    "tracker_seconds": self._trackers[i].seconds + self._spectrum_seconds,
+                    "tracker_seconds": self._trackers[i].seconds,
+                    "spectrum_seconds": self._spectrum_seconds / len(self._cells),
                 }
             )
         folder.save_checkpoint({}, {"group": None, "after": self.name})

@@ -25,13 +25,17 @@ class Verdict:
 
 
 def tracker_cost(run: Run) -> str:
-    """One sentence: what following the kernel cost in this run."""
-    last = {line["cell"]: line for line in run.timings}
-    total = sum(line["seconds"] for line in last.values())
-    spent = sum(line["tracker_seconds"] for line in last.values())
+    """What following the kernel cost in this run, in a sentence or two."""
+    last = {line["cell"]: line for line in run.timings}.values()
+    total = sum(line["seconds"] for line in last)
+    spent = sum(line["tracker_seconds"] for line in last)
+    spectrum = sum(line["spectrum_seconds"] for line in last)
     if total <= 0:
         return "The cost of the kernel tracker was not recorded."
-    return (
+    said = (
         f"Following the kernel took {spent:.0f} s of {total:.0f} s of training, "
         f"{100 * spent / total:.1f} %."
     )
+    if spectrum:
+        said += f" The larger kernels at initialisation, for alpha and beta, took {spectrum:.0f} s."
+    return said
