@@ -15,7 +15,7 @@ from ntkscale.experiments.circle_measures import (
     measure,
 )
 from ntkscale.experiments.settings import restore
-from ntkscale.experiments.verdict import Verdict, tracker_cost
+from ntkscale.experiments.verdict import Verdict, kernel_strip, tracker_cost
 from ntkscale.reporting import (
     COLOURS,
     Curve,
@@ -25,7 +25,6 @@ from ntkscale.reporting import (
     Spectrum,
     Table,
     draw_curves,
-    draw_kernel_pictures,
     draw_source,
     draw_spectrum,
     house_style,
@@ -81,7 +80,7 @@ def judge(run: Run) -> Verdict:
         Section(
             "How the kernel moves",
             f"Growth of the kernel along eigenvector {GROWING} of K_0, and distance from K_0.",
-            figures=[_draw_kernel(cells, figures), *_draw_pictures(run, cells, figures)],
+            figures=[_draw_kernel(cells, figures), *_draw_pictures(run, cells)],
         ),
     ]
     return Verdict(
@@ -360,12 +359,20 @@ def _draw_kernel(cells: Sequence[Trained], folder: Path) -> Picture:
         for cell in own
         if cell.gamma0 == richest
     ]
+    # Cells of one beta share a colour: the richest has the label, lazier ones lie below it.
+    betas = list(dict.fromkeys(cell.baseline.beta for cell in own))
     distance = [
-        Curve(f"beta = {c.baseline.beta:g}, gamma0 = {c.gamma0:g}", c.kernel_times, c.distance)
-        for c in own
+        Curve(
+            f"beta = {cell.baseline.beta:g}" if cell.gamma0 == richest else "",
+            cell.kernel_times,
+            cell.distance,
+            colour=COLOURS[betas.index(cell.baseline.beta) % len(COLOURS)],
+        )
+        for cell in own
     ]
+    others = ", ".join(f"{gamma0:g}" for gamma0 in sorted(gammas, reverse=True))
     draw_curves(axes[0], growth, quantity="kernel_growth", title=f"gamma0 = {richest:g}")
-    draw_curves(axes[1], distance, quantity="kernel_distance", title="distance")
+    draw_curves(axes[1], distance, quantity="kernel_distance", title=f"gamma0 = {others}, from top")
     return Picture(
         save_figure(figure, folder, "kernel_evolution")[0],
         "Growth of one eigen-direction of the initial kernel, and distance from it, in time.",
@@ -373,29 +380,11 @@ def _draw_kernel(cells: Sequence[Trained], folder: Path) -> Picture:
     )
 
 
-def _draw_pictures(run: Run, cells: Sequence[Trained], folder: Path) -> list[Picture]:
-    """The kernel of the hardest, richest cell at some of the times it was kept."""
+def _draw_pictures(run: Run, cells: Sequence[Trained]) -> list[Picture]:
+    """The kernel of the hardest, richest cell."""
     if not cells:
         return []
     best = min(cells, key=lambda cell: (cell.baseline.beta, -cell.gamma0))
     base = best.baseline
-    wanted = {"beta": base.beta, "gamma0": best.gamma0, "seed": base.seed}
-    name = next(n for n, r in run.results.items() if wanted.items() <= r.items())
-    steps = run.kernels.steps(name)
-    if not steps:
-        return []
-    steps = [steps[round(i * (len(steps) - 1) / 4)] for i in range(5)]
-    rows = run.metrics.filter(run.metrics["cell"] == name)
-    times = dict(zip(rows["step"].to_list(), rows["time"].to_list(), strict=True))
-    kept = list(dict.fromkeys(steps))
-    figure = draw_kernel_pictures(
-        [run.kernels[name, step]["kernel"].numpy() for step in kept],
-        [times[step] for step in kept],
-    )
-    return [
-        Picture(
-            save_figure(figure, folder, "kernel_pictures")[0],
-            "The kernel matrix on the circle at five times.",
-            f"{name}; rows and columns are points on the circle.",
-        )
-    ]
+    key = {"beta": base.beta, "gamma0": best.gamma0, "seed": base.seed}
+    return kernel_strip(run, key, "rows and columns are points on the circle.")

@@ -103,7 +103,7 @@ def _draw(run: Run, folder: Path) -> Picture:
                 xscale="log", yscale="log", xlabel="width N [neurons]", title=f"after {step} steps"
             )
             ax.set_ylabel("rms change [1]")
-        axes[0].legend()
+        axes[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return Picture(
         save_figure(figure, folder, "changes")[0],
         "Rms change of every preactivation and of the output against width.",

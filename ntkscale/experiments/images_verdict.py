@@ -15,7 +15,7 @@ from ntkscale.experiments.images_measures import (
     width_gaps,
 )
 from ntkscale.experiments.settings import restore
-from ntkscale.experiments.verdict import Verdict, tracker_cost
+from ntkscale.experiments.verdict import Verdict, kernel_strip, tracker_cost
 from ntkscale.reporting import (
     Curve,
     Entry,
@@ -24,7 +24,6 @@ from ntkscale.reporting import (
     Spectrum,
     Table,
     draw_curves,
-    draw_kernel_pictures,
     draw_source,
     draw_spectrum,
     ladder,
@@ -62,7 +61,7 @@ def judge(run: Run) -> Verdict:
         Section(
             "How the kernel moves",
             "Distance from the initial kernel and alignment with the targets.",
-            figures=[_draw_kernel(cells, against, figures), *_draw_pictures(run, cells, figures)],
+            figures=[_draw_kernel(cells, against, figures), *_draw_pictures(run, cells)],
         ),
     ]
     tables = [_verdict_table(cells, begun, quantity), _start_table(begun, settings)]
@@ -257,23 +256,10 @@ def _draw_kernel(cells: Sequence[Trained], against: str, folder: Path) -> Pictur
     )
 
 
-def _draw_pictures(run: Run, cells: Sequence[Trained], folder: Path) -> list[Picture]:
-    """The kernel of the widest, richest cell at some of the times it was kept."""
+def _draw_pictures(run: Run, cells: Sequence[Trained]) -> list[Picture]:
+    """The kernel of the widest, richest cell."""
     if not cells:
         return []
     best = max(cells, key=lambda cell: (cell.width, cell.gamma0))
-    wanted = {"width": best.width, "gamma0": best.gamma0, "seed": best.seed}
-    name = next(n for n, r in run.results.items() if wanted.items() <= r.items())
-    steps = run.kernels.steps(name)[:5]
-    if not steps:
-        return []
-    figure = draw_kernel_pictures(
-        [run.kernels[name, step]["kernel"].numpy() for step in steps], [float(s) for s in steps]
-    )
-    return [
-        Picture(
-            save_figure(figure, folder, "kernel_pictures")[0],
-            "The kernel matrix of the probe at some times.",
-            f"{name}.",
-        )
-    ]
+    key = {"width": best.width, "gamma0": best.gamma0, "seed": best.seed}
+    return kernel_strip(run, key, "rows and columns are probe samples.")

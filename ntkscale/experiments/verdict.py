@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ntkscale.reporting import Section, Table
+from ntkscale.reporting import Picture, Section, Table, draw_kernel_pictures, save_figure
 from ntkscale.runs import Run
 
 
@@ -29,7 +29,7 @@ def tracker_cost(run: Run) -> str:
     last = {line["cell"]: line for line in run.timings}.values()
     total = sum(line["seconds"] for line in last)
     spent = sum(line["tracker_seconds"] for line in last)
-    spectrum = sum(line["spectrum_seconds"] for line in last)
+    spectrum = sum(line.get("spectrum_seconds", 0.0) for line in last)
     if total <= 0:
         return "The cost of the kernel tracker was not recorded."
     said = (
@@ -39,3 +39,35 @@ def tracker_cost(run: Run) -> str:
     if spectrum:
         said += f" The larger kernels at initialisation, for alpha and beta, took {spectrum:.0f} s."
     return said
+
+
+def kernel_strip(run: Run, key: dict[str, float | int], note: str) -> list[Picture]:
+    """The kernel of one cell at up to five of the times it was kept, first and last among them.
+
+    Args:
+        run: the run; the picture goes to its `figures/`.
+        key: entries of `results.json` that single the cell out.
+        note: what rows and columns are, for the caption.
+    """
+    name = next(n for n, result in run.results.items() if key.items() <= result.items())
+    steps = run.kernels.steps(name)
+    if not steps:
+        return []
+    last = len(steps) - 1
+    kept = list(dict.fromkeys(steps[round(i * last / 4)] for i in range(5)))
+    rows = run.metrics.filter(run.metrics["cell"] == name)
+    # Adam has no flow time: its axis is steps.
+    clock = "step" if rows["time"].is_null().all() else "time"
+    moments = dict(zip(rows["step"].to_list(), rows[clock].to_list(), strict=True))
+    figure = draw_kernel_pictures(
+        [run.kernels[name, step]["kernel"].numpy() for step in kept],
+        [moments[step] for step in kept],
+    )
+    moment = "steps" if clock == "step" else "flow time"
+    return [
+        Picture(
+            save_figure(figure, run.path / "figures", "kernel_pictures")[0],
+            "The kernel matrix of the probe at up to five times.",
+            f"{name}; t in {moment}; {note}",
+        )
+    ]

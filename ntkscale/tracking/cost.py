@@ -1,8 +1,9 @@
 """What a snapshot of the kernel costs, in training steps of the same network, without a clock.
 
 Work is counted on one sample and turned into time by the rates of one nominal processor core. Only
-ratios matter: they were within a factor of two of what `python benchmarks/tracker_cost.py` measures
-on fully connected networks and convolutions, and the same network gets the same answer everywhere.
+ratios matter, and the same network gets the same answer everywhere.
+`python benchmarks/tracker_cost.py` measures how near the count comes; wide dense networks are
+dearer than counted.
 """
 
 import torch
