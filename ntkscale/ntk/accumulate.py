@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ntkscale.ntk.inputs import Batch, count, rows
 from ntkscale.ntk.jacobian import Jacobian
 
 Kind = Literal["trace", "diagonal", "full"]
@@ -56,8 +57,8 @@ class Plan:
 
 def panels(
     jacobian: Jacobian,
-    x1: Tensor,
-    x2: Tensor | None,
+    x1: Batch,
+    x2: Batch | None,
     *,
     outputs: Sequence[int],
     kind: Kind,
@@ -70,12 +71,13 @@ def panels(
     """
     groups = [outputs[i : i + plan.outputs] for i in range(0, len(outputs), plan.outputs)]
     tail = {"trace": (), "diagonal": (len(outputs),), "full": (len(outputs),) * 2}[kind]
-    starts = range(0, x1.shape[0], plan.rows)
+    n1, device = count(x1), jacobian.forward.device
+    starts = range(0, n1, plan.rows)
 
     def others(first: int) -> int:
-        return first if x2 is None else x2.shape[0]
+        return first if x2 is None else count(x2)
 
-    total = sum(min(plan.rows, x1.shape[0] - i) + others(i) for i in starts) * len(outputs)
+    total = sum(min(plan.rows, n1 - i) + others(i) for i in starts) * len(outputs)
     done = 0
 
     def tick(rows: int) -> None:
@@ -85,23 +87,25 @@ def panels(
             progress(done, total)
 
     for first in starts:
-        last = min(first + plan.rows, x1.shape[0])
-        width = last if x2 is None else x2.shape[0]
+        last = min(first + plan.rows, n1)
+        width = last if x2 is None else count(x2)
         panel = [
-            torch.zeros(last - first, width, *tail, dtype=_sums(x1.device), device=x1.device)
+            torch.zeros(last - first, width, *tail, dtype=_sums(device), device=device)
             for _ in jacobian.columns.widths
         ]
         seen = 0
         for group in groups:
             at = slice(seen, seen + len(group))
             seen += len(group)
-            left = jacobian.rows(x1[first:last], group, tick)
+            left = jacobian.rows(rows(x1, slice(first, last)), group, tick)
             if x2 is None:
                 for k, block in enumerate(left):
                     _add(panel[k][:, first:], block, block, kind, at)
             for start in range(0, others(first), max(1, plan.columns)):
                 stop = min(start + plan.columns, others(first))
-                right = jacobian.rows((x1 if x2 is None else x2)[start:stop], group, tick)
+                right = jacobian.rows(
+                    rows(x1 if x2 is None else x2, slice(start, stop)), group, tick
+                )
                 for k, block in enumerate(left):
                     _add(panel[k][:, start:stop], block, right[k], kind, at)
         yield first, last, panel

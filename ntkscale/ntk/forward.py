@@ -6,13 +6,17 @@ the model returns is differentiated.
 """
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.utils.stateless import _reparametrize_module
+
+from ntkscale.ntk.inputs import Batch, arguments, count
 
 Model = nn.Module | tuple[nn.Module, Mapping[str, Tensor]]
 """A module, or a module with the values its parameters and buffers are to take (by name)."""
@@ -28,7 +32,7 @@ class Forward:
     Attributes:
         module: the module under every wrapper.
         chosen: the parameters the kernel is taken over, in named order, detached.
-        rest: values given for other parameters, and copies of all buffers, so that a forward that
+        rest: all other parameters, detached, and copies of all buffers, so that a forward that
             writes into its buffers leaves the model as it was.
         select: picks the output out of what the model returns; None where it returns a tensor.
     """
@@ -38,20 +42,34 @@ class Forward:
     rest: dict[str, Tensor]
     select: Callable[[Any], Any] | None
 
-    def __call__(self, chosen: Mapping[str, Tensor], x: Tensor) -> Float[Tensor, "n C"]:
+    def __call__(self, chosen: Mapping[str, Tensor], x: Batch) -> Float[Tensor, "n C"]:
+        """Outputs of a batch with values for the chosen parameters: see `run`."""
+        with self.holding(chosen):
+            return self.run(x)
+
+    @contextmanager
+    def holding(self, chosen: Mapping[str, Tensor]) -> Iterator[None]:
+        """The module with these values for its chosen parameters, and its own values afterwards.
+
+        A backward pass belongs inside: what is checkpointed runs the module once more.
+        """
+        with _reparametrize_module(self.module, {**self.rest, **chosen}, tie_weights=True):
+            yield
+
+    def run(self, x: Batch) -> Float[Tensor, "n C"]:
         """Outputs of a batch, every axis behind the first flattened into one of size C.
 
         Raises:
             ValueError: the output is not a real floating-point tensor with one row a sample.
         """
-        values = {**self.rest, **chosen}
-        returned = torch.func.functional_call(self.module, values, (x,))
+        positional, named = arguments(x)
+        returned = self.module(*positional, **named)
         y = returned if self.select is None else self.select(returned)
         if not isinstance(y, Tensor):
             raise ValueError(_not_a_tensor(y))
-        if y.ndim == 0 or y.shape[0] != x.shape[0]:
+        if y.ndim == 0 or y.shape[0] != count(x):
             raise ValueError(
-                f"the model's output has shape {tuple(y.shape)} on {x.shape[0]} samples; its first "
+                f"the model's output has shape {tuple(y.shape)} on {count(x)} samples; its first "
                 "axis must be the samples, so pass output=<callable> that arranges it so."
             )
         if not y.is_floating_point():
@@ -135,6 +153,9 @@ def as_function(
         chosen[name] = value if attached else value.detach()
     rest = {name: values.get(name, buffer).detach().clone() for name, buffer in buffers.items()}
     rest |= {name: value.detach() for name, value in values.items() if name not in buffers}
+    for name, p in module.named_parameters():
+        if name not in chosen and name not in rest:
+            rest[name] = p if attached else p.detach()
     return Forward(module, chosen, rest, select)
 
 

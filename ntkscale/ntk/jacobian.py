@@ -9,12 +9,14 @@ autograd works for; at large networks it costs the same, at small ones several t
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ntkscale.ntk.forward import Forward
+from ntkscale.ntk.inputs import Batch, count, each, rows
+from ntkscale.ntk.memory import room
+from ntkscale.ntk.suitability import gradient_of, pulls_back_alike
 
 CACHE = 8 << 20
 """Bytes one vectorised step works on: about what a core's cache holds. Measured: 4 to 16 MiB cost
@@ -71,26 +73,18 @@ class Jacobian:
     step_bytes: int = CACHE
 
     def rows(
-        self, x: Tensor, outputs: Sequence[int], tick: Callable[[int], None] | None = None
+        self, x: Batch, outputs: Sequence[int], tick: Callable[[int], None] | None = None
     ) -> list[Float[Tensor, "n C width"]]:
         """Rows of the samples `x` for some outputs, one tensor for each block of columns.
 
         `tick` is called with the number of rows done since the last call.
         """
-        shape = (x.shape[0], len(outputs))
-        into = [self._space(*shape, width) for width in self.columns.widths]
+        shape = (count(x), len(outputs))
+        dtype, device = self.columns.dtype, self.forward.device
+        into = [room((*shape, width), dtype, device) for width in self.columns.widths]
         route = self._vectorised if self.vectorised else self._one_by_one
         route(x, outputs, into, tick or (lambda _: None))
         return into
-
-    def _space(self, *shape: int) -> Tensor:
-        """Room for rows. On a processor numpy asks for huge pages, which are filled the first time
-        eight times faster than torch's (a third of the whole kernel's time)."""
-        dtype, device = self.columns.dtype, self.forward.device
-        if device.type == "cpu":
-            numbers = np.float64 if dtype == torch.float64 else np.float32
-            return torch.from_numpy(np.empty(shape, numbers))
-        return torch.empty(shape, dtype=dtype, device=device)
 
     def _write(self, into: list[Tensor], at: tuple, name_index: int, gradient: Tensor) -> None:
         """Put gradients of shape (*leading, *parameter) where `at` picks the leading axes."""
@@ -104,40 +98,43 @@ class Jacobian:
         target[..., start : start + flat.shape[-1]] = flat
 
     def _one_by_one(
-        self, x: Tensor, outputs: Sequence[int], into: list[Tensor], tick: Callable[[int], None]
+        self, x: Batch, outputs: Sequence[int], into: list[Tensor], tick: Callable[[int], None]
     ) -> None:
         leaves = {name: p.detach().requires_grad_() for name, p in self.forward.chosen.items()}
-        for i in range(x.shape[0]):
-            y = self.forward(leaves, x[i : i + 1])[0]
-            for j, c in enumerate(outputs):
-                gradients: Sequence[Tensor | None] = (None,) * len(leaves)
-                if y.requires_grad:
-                    gradients = torch.autograd.grad(
-                        y[c],
-                        list(leaves.values()),
-                        retain_graph=j + 1 < len(outputs),
-                        allow_unused=True,
-                    )
-                for k, (p, gradient) in enumerate(zip(leaves.values(), gradients, strict=True)):
-                    self._write(
-                        into, (i, j), k, torch.zeros_like(p) if gradient is None else gradient
-                    )
-            tick(len(outputs))
+        with self.forward.holding(leaves):
+            for i in range(count(x)):
+                y = self.forward.run(rows(x, slice(i, i + 1)))[0]
+                for j, c in enumerate(outputs):
+                    gradients: Sequence[Tensor | None] = (None,) * len(leaves)
+                    if y.requires_grad:
+                        gradients = torch.autograd.grad(
+                            y[c],
+                            list(leaves.values()),
+                            retain_graph=j + 1 < len(outputs),
+                            allow_unused=True,
+                        )
+                    for k, (p, gradient) in enumerate(zip(leaves.values(), gradients, strict=True)):
+                        self._write(
+                            into, (i, j), k, torch.zeros_like(p) if gradient is None else gradient
+                        )
+                tick(len(outputs))
 
     def _vectorised(
-        self, x: Tensor, outputs: Sequence[int], into: list[Tensor], tick: Callable[[int], None]
+        self, x: Batch, outputs: Sequence[int], into: list[Tensor], tick: Callable[[int], None]
     ) -> None:
         chosen = self.forward.chosen
-        room = max(1, self.step_bytes // (self.columns.row_bytes + self.sample_bytes))
-        samples = min(room, x.shape[0])
-        together = max(1, min(room // samples, len(outputs)))
+        fitting = max(1, self.step_bytes // (self.columns.row_bytes + self.sample_bytes))
+        n = count(x)
+        samples = min(fitting, n)
+        together = max(1, min(fitting // samples, len(outputs)))
 
-        def one(p: dict[str, Tensor], sample: Tensor) -> Tensor:
-            return self.forward(p, sample[None])[0]
+        def one(p: dict[str, Tensor], sample: Batch) -> Tensor:
+            return self.forward(p, each(lambda t: t[None], sample))[0]
 
-        for first in range(0, x.shape[0], samples):
-            part = x[first : first + samples]
-            copies = {name: p.expand(part.shape[0], *p.shape) for name, p in chosen.items()}
+        for first in range(0, n, samples):
+            part = rows(x, slice(first, first + samples))
+            size = count(part)
+            copies = {name: p.expand(size, *p.shape) for name, p in chosen.items()}
             y, pull_back, *_ = torch.func.vjp(
                 lambda p, part=part: torch.func.vmap(one)(p, part), copies
             )
@@ -148,12 +145,32 @@ class Jacobian:
                     cotangents[i, :, c] = 1
                 if len(picked) == 1:
                     (gradients,) = pull_back(cotangents[0])
-                    at: tuple = (slice(first, first + part.shape[0]), j)
+                    at: tuple = (slice(first, first + size), j)
                     for k, name in enumerate(chosen):
                         self._write(into, at, k, gradients[name])
                 else:
                     (gradients,) = torch.func.vmap(pull_back)(cotangents)
-                    at = (slice(first, first + part.shape[0]), slice(j, j + len(picked)))
+                    at = (slice(first, first + size), slice(j, j + len(picked)))
                     for k, name in enumerate(chosen):
                         self._write(into, at, k, gradients[name].transpose(0, 1))
-                tick(len(picked) * part.shape[0])
+                tick(len(picked) * size)
+
+
+def choose_route(
+    forward: Forward, x: Batch, columns: Columns, sample_bytes: int, memory: int
+) -> Jacobian:
+    """The vectorised route where it gives autograd's gradient on the first two samples."""
+    step = min(CACHE, memory) if forward.device.type == "cpu" else memory // 4
+    fast = Jacobian(forward, columns, sample_bytes, vectorised=True, step_bytes=step)
+    head = each(Tensor.detach, rows(x, slice(2)))
+    # No batching rule, a branch on data, an operation torch.func gets wrong: the other route.
+    try:
+        y = forward(forward.chosen, head)
+        v = torch.randn(y.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        v = v.to(y)
+        gradient, _ = gradient_of(forward, head, v)
+        if pulls_back_alike(fast.rows(head, range(v.shape[1])), v, gradient, forward.device):
+            return fast
+    except RuntimeError:
+        pass
+    return Jacobian(forward, columns, sample_bytes, vectorised=False)

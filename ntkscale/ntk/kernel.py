@@ -1,36 +1,34 @@
 """The empirical neural tangent kernel, J J^T, of any module on one or two sets of inputs."""
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ntkscale.ntk.accumulate import Kind, Plan, panels
+from ntkscale.ntk.accumulate import Kind
 from ntkscale.ntk.differentiable import differentiable_kernel
-from ntkscale.ntk.forward import Choice, Forward, Model, as_function
-from ntkscale.ntk.jacobian import CACHE, Columns, Jacobian
-from ntkscale.ntk.suitability import probe, pulls_back_alike, undisturbed
+from ntkscale.ntk.engine import Engine, Method, Progress
+from ntkscale.ntk.forward import Choice, Model, as_function
+from ntkscale.ntk.inputs import Batch, each, prepared, same_form
+from ntkscale.ntk.jacobian import Columns, choose_route
+from ntkscale.ntk.memory import default_budget
+from ntkscale.ntk.suitability import probe, undisturbed
 
 Output = Literal["trace", "diagonal", "full"] | int | Callable[[Any], Tensor]
-Progress = Callable[[int, int], object]
-
-MEMORY = 1 << 30
-"""Default budget for Jacobian rows on a processor; on a CUDA device, an eighth of its memory:
-not of what happens to be free, so that equal runs cut the work equally, to the last bit."""
 
 
 def gram(
     model: Model,
-    x1: Float[Tensor, "n1 ..."],
-    x2: Float[Tensor, "n2 ..."] | None = None,
+    x1: Batch,
+    x2: Batch | None = None,
     *,
     output: Output = "trace",
     params: Choice | None = None,
-    method: Literal["auto", "jacobian"] = "auto",
+    method: Method = "auto",
     create_graph: bool = False,
     memory: int | None = None,
     out: str | Path | None = None,
@@ -73,22 +71,24 @@ def gram(
             parameter that does not exist; empty inputs; inputs of unequal shape.
         TypeError: `model` is not a module.
     """
-    if method not in ("auto", "jacobian"):
-        raise ValueError(f"there is no method {method!r}; pass method='auto' or 'jacobian'.")
+    if method not in ("auto", "structured", "jacobian"):
+        raise ValueError(
+            f"there is no method {method!r}; pass 'auto', 'structured' or 'jacobian'."
+        )
     if create_graph and out is not None:
         raise ValueError(
             "a kernel on disk has no autograd graph; leave out either out= or create_graph."
         )
     kernels = _kernels(
-        model, x1, x2, output, params, create_graph, memory, out, progress, apart=False
+        model, x1, x2, output, params, method, create_graph, memory, out, progress, apart=False
     )
     return next(iter(kernels.values()))
 
 
 def gram_by_parameter(
     model: Model,
-    x1: Float[Tensor, "n1 ..."],
-    x2: Float[Tensor, "n2 ..."] | None = None,
+    x1: Batch,
+    x2: Batch | None = None,
     *,
     output: Output = "trace",
     params: Choice | None = None,
@@ -99,16 +99,19 @@ def gram_by_parameter(
 
     One pass, at the cost of the one kernel. Arguments and errors as for :func:`gram`.
     """
-    return _kernels(model, x1, x2, output, params, False, memory, None, progress, apart=True)
+    return _kernels(
+        model, x1, x2, output, params, "auto", False, memory, None, progress, apart=True
+    )
 
 
 @torch.inference_mode(mode=False)
 def _kernels(
     model: Model,
-    x1: Tensor,
-    x2: Tensor | None,
+    x1: Batch,
+    x2: Batch | None,
     output: Output,
     params: Choice | None,
+    method: Method,
     create_graph: bool,
     memory: int | None,
     out: str | Path | None,
@@ -118,54 +121,37 @@ def _kernels(
 ) -> dict[str, Tensor]:
     select = output if callable(output) else None
     forward = as_function(model, params=params, select=select, attached=create_graph)
-    x1 = _inputs(x1, "x1", forward, create_graph)
+    x1 = prepared(x1, "x1", forward.device, attached=create_graph)
     if x2 is not None:
-        x2 = _inputs(x2, "x2", forward, create_graph)
-        if x1.shape[1:] != x2.shape[1:]:
-            raise ValueError(
-                f"samples of x1 have shape {tuple(x1.shape[1:])} and those of x2 "
-                f"{tuple(x2.shape[1:])}; give both the shape the model takes."
-            )
+        x2 = prepared(x2, "x2", forward.device, attached=create_graph)
+        same_form(x1, x2)
     if memory is None:
-        memory = MEMORY
-        if forward.device.type == "cuda":
-            memory = torch.cuda.mem_get_info(forward.device)[1] // 8
+        memory = default_budget(forward.device)
     with undisturbed(forward.device):
-        v, gradient, count, sample_bytes = probe(forward, x1.detach())
-        kind, outputs = _outputs(output, count)
-        columns = Columns.of(forward.chosen, apart=apart)
-        jacobian = _choose_route(forward, x1, columns, sample_bytes, memory, v, gradient)
-        names = columns.names if apart else ("",)
+        detached = each(torch.Tensor.detach, x1)
+        outputs_count, sample_bytes = probe(forward, detached)
+        kind, outputs = _outputs(output, outputs_count)
         if create_graph:
+            jacobian = choose_route(
+                forward, detached, Columns.of(forward.chosen, apart=False), sample_bytes, memory
+            )
             return {"": differentiable_kernel(jacobian, x1, x2, kind, outputs)}
-        plan = Plan.fit(
-            x1.shape[0],
-            None if x2 is None else x2.shape[0],
-            len(outputs),
-            kind,
-            columns.row_bytes,
-            memory,
-        )
-        n2 = x1.shape[0] if x2 is None else x2.shape[0]
-        tail = {"trace": (), "diagonal": (count,), "full": (count, count)}[kind]
-        store = _Store((x1.shape[0], n2, *tail), columns.dtype, forward.device, len(names), out)
-        for first, last, panel in panels(
-            jacobian, x1, x2, outputs=outputs, kind=kind, plan=plan, progress=progress
-        ):
-            store.write(first, last, panel, mirror=x2 is None)
-        return dict(zip(names, store.close(), strict=True))
+        names = tuple(forward.chosen)
+        engine = Engine(forward, kind, tuple(outputs), memory, sample_bytes, method, x1, x2)
+        kernels = engine.compute(apart=apart, progress=progress)
+        return {
+            name: _shaped(k, kind)
+            for name, k in zip(names if apart else ("",), kernels, strict=True)
+        }
 
 
-def _inputs(x: Tensor, name: str, forward: Forward, create_graph: bool) -> Tensor:
-    if not isinstance(x, Tensor) or x.ndim == 0 or x.shape[0] == 0:
-        what = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
-        raise ValueError(
-            f"{name} is {what}; pass a tensor with at least one sample along its first axis."
-        )
-    x = x if create_graph else x.detach()
-    x = x.to(forward.device)
-    # A tensor made in inference mode cannot be saved for a backward pass.
-    return x.clone() if x.is_inference() else x
+def _shaped(k: Float[Tensor, "G n1 n2"], kind: Kind) -> Tensor:
+    if kind == "trace":
+        return k[0]
+    if kind == "diagonal":
+        return k.permute(1, 2, 0)
+    c = math.isqrt(k.shape[0])
+    return k.view(c, c, *k.shape[1:]).permute(2, 3, 0, 1)
 
 
 def _outputs(output: Output, count: int) -> tuple[Kind, Sequence[int]]:
@@ -184,62 +170,3 @@ def _outputs(output: Output, count: int) -> tuple[Kind, Sequence[int]]:
     raise ValueError(
         f"there is no output {output!r}; pass 'trace', 'diagonal', 'full', an integer, a callable."
     )
-
-
-def _choose_route(
-    forward: Forward,
-    x: Tensor,
-    columns: Columns,
-    sample_bytes: int,
-    memory: int,
-    v: Tensor,
-    gradient: list[Tensor],
-) -> Jacobian:
-    """The vectorised route where it gives autograd's gradient on the first samples."""
-    step = min(CACHE, memory) if forward.device.type == "cpu" else memory // 4
-    fast = Jacobian(forward, columns, sample_bytes, vectorised=True, step_bytes=step)
-    # No batching rule, a branch on data, an operation torch.func gets wrong: the other route.
-    try:
-        rows = fast.rows(x[: v.shape[0]].detach(), range(v.shape[1]))
-        if pulls_back_alike(rows, v, gradient, forward.device):
-            return fast
-    except RuntimeError:
-        pass
-    return Jacobian(forward, columns, sample_bytes, vectorised=False)
-
-
-class _Store:
-    """Where panels go: tensors on the device, or one file through a memory map."""
-
-    def __init__(
-        self,
-        shape: tuple[int, ...],
-        dtype: torch.dtype,
-        device: torch.device,
-        count: int,
-        out: str | Path | None,
-    ):
-        self.path = None if out is None else Path(out)
-        if self.path is None:
-            self.kernels = [torch.empty(shape, dtype=dtype, device=device) for _ in range(count)]
-            return
-        if self.path.suffix != ".npy":
-            raise ValueError(f"out is {str(out)!r}; give the path of a .npy file.")
-        self.partial = self.path.with_suffix(".npy.partial")
-        numbers = np.float64 if dtype == torch.float64 else np.float32
-        self.map = np.lib.format.open_memmap(self.partial, mode="w+", dtype=numbers, shape=shape)
-        self.kernels = [torch.from_numpy(self.map)]
-
-    def write(self, first: int, last: int, panels: list[Tensor], *, mirror: bool) -> None:
-        for kernel, panel in zip(self.kernels, panels, strict=True):
-            kernel[first:last, : panel.shape[1]] = panel
-            if mirror:
-                above = panel[:, :first].transpose(0, 1)
-                # K_cd(x, x') = K_dc(x', x).
-                kernel[:first, first:last] = above.transpose(2, 3) if above.ndim == 4 else above
-
-    def close(self) -> list[Tensor]:
-        if self.path is not None:
-            self.map.flush()
-            self.partial.replace(self.path)
-        return self.kernels

@@ -18,6 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from ntkscale.ntk.forward import Forward
+from ntkscale.ntk.inputs import Batch, count, rows
 
 PROBED = 4
 """Samples in the batch that is compared with its first two."""
@@ -55,14 +56,13 @@ def undisturbed(device: torch.device) -> Iterator[None]:
         yield
 
 
-def probe(forward: Forward, x: Tensor) -> tuple[Tensor, list[Tensor], int, int]:
+def probe(forward: Forward, x: Batch) -> tuple[int, int]:
     """Refuse a forward for which no kernel is defined; otherwise learn what the work needs.
 
     Costs two forward and backward passes of at most four samples.
 
     Returns:
-        Random cotangents (m, C) of the first m <= 2 samples, the gradient they pull back, the
-        number of outputs C, and the bytes autograd keeps for one sample.
+        The number of outputs C, and the bytes autograd keeps for one sample.
 
     Raises:
         ValueError: the forward draws random numbers, answers differently twice, or mixes samples.
@@ -72,7 +72,7 @@ def probe(forward: Forward, x: Tensor) -> tuple[Tensor, list[Tensor], int, int]:
             raise ValueError(
                 f"dropout {name!r} is in training mode, so the kernel is random{_CURE}."
             )
-    head = x[:2]
+    head = rows(x, slice(2))
     before = _random_states(forward.device)
     small = forward(forward.chosen, head)
     if _random_states(forward.device) != before:
@@ -81,15 +81,15 @@ def probe(forward: Forward, x: Tensor) -> tuple[Tensor, list[Tensor], int, int]:
         )
     generator = torch.Generator().manual_seed(0)
     v = torch.randn(small.shape, generator=generator, dtype=torch.float64).to(small)
-    alone, kept = _gradient(forward, head, v)
+    alone, kept = gradient_of(forward, head, v)
     again = forward(forward.chosen, head)
     if not _agree(list(again), list(small), small.dtype, forward.device):
         raise ValueError(f"the model answers the same input differently a second time{_CURE}.")
-    if x.shape[0] > 2:
-        together, _ = _gradient(forward, x[:PROBED], v)
+    if count(x) > 2:
+        together, _ = gradient_of(forward, rows(x, slice(PROBED)), v)
         if not _agree(together, alone, small.dtype, forward.device):
             raise ValueError(_mixes(forward.module))
-    return v, alone, small.shape[1], kept // head.shape[0]
+    return small.shape[1], kept // count(head)
 
 
 def pulls_back_alike(
@@ -102,7 +102,7 @@ def pulls_back_alike(
     return _agree([flat], [expected], v.dtype, device)
 
 
-def _gradient(forward: Forward, x: Tensor, v: Tensor) -> tuple[list[Tensor], int]:
+def gradient_of(forward: Forward, x: Batch, v: Tensor) -> tuple[list[Tensor], int]:
     """Gradient of sum v_ic f_c(x_i) over the first samples, and the bytes autograd kept for it."""
     leaves = {name: p.detach().requires_grad_() for name, p in forward.chosen.items()}
     seen = {p.untyped_storage().data_ptr() for p in (*leaves.values(), *forward.rest.values())}
@@ -116,11 +116,12 @@ def _gradient(forward: Forward, x: Tensor, v: Tensor) -> tuple[list[Tensor], int
             kept += saved.numel() * saved.element_size()
         return saved
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved):
-        y = forward(leaves, x)[: v.shape[0]]
-    if not y.requires_grad:
-        return [torch.zeros_like(p) for p in leaves.values()], kept
-    gradients = torch.autograd.grad((y * v).sum(), list(leaves.values()), allow_unused=True)
+    with forward.holding(leaves):
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved):
+            y = forward.run(x)[: v.shape[0]]
+        if not y.requires_grad:
+            return [torch.zeros_like(p) for p in leaves.values()], kept
+        gradients = torch.autograd.grad((y * v).sum(), list(leaves.values()), allow_unused=True)
     return [
         torch.zeros_like(p) if g is None else g.to_dense() if g.is_sparse else g
         for p, g in zip(leaves.values(), gradients, strict=True)

@@ -1,0 +1,268 @@
+"""One kernel, block by block within a memory budget, each parameter by the route that suits it."""
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ntkscale.ntk.accumulate import Kind, Plan, panels
+from ntkscale.ntk.capture import Chunk, UnlikeProbe
+from ntkscale.ntk.forward import Forward
+from ntkscale.ntk.inputs import Batch, count, rows
+from ntkscale.ntk.jacobian import Columns, choose_route
+from ntkscale.ntk.memory import filled, out_of_memory
+from ntkscale.ntk.structured import Structured, mirror
+
+Method = Literal["auto", "structured", "jacobian"]
+Progress = Callable[[int, int], object]
+
+
+@dataclass
+class Engine:
+    """The kernel of a model on one or two sets of inputs.
+
+    Attributes:
+        forward: the model.
+        kind: what becomes of the outputs.
+        outputs: which outputs.
+        memory: bytes it may hold beside the kernel.
+        sample_bytes: what autograd keeps for one sample.
+        method: which routes are allowed.
+        x1: samples of the rows.
+        x2: samples of the columns; None for the symmetric kernel.
+    """
+
+    forward: Forward
+    kind: Kind
+    outputs: tuple[int, ...]
+    memory: int
+    sample_bytes: int
+    method: Method
+    x1: Batch
+    x2: Batch | None
+    structured: Structured | None = None
+    _chunk_rows: int = 0
+    _chunks: "OrderedDict[tuple[int, int, int], Chunk]" = field(default_factory=OrderedDict)
+
+    def __post_init__(self) -> None:
+        n = max(count(self.x1), 0 if self.x2 is None else count(self.x2))
+        if self.method != "jacobian":
+            self.structured = Structured.of(self.forward, self.x1, n, self.outputs, self.kind)
+            self._settle(n)
+        if self.method == "structured" and self.remaining:
+            raise ValueError(
+                f"the parameters {sorted(self.remaining)[:3]} are used in ways that no rule "
+                "covers; pass method='auto', which takes the generic route for them alone."
+            )
+
+    @property
+    def squares(self) -> int:
+        """How many (n1, n2) squares the kernel has."""
+        c = len(self.outputs)
+        return {"trace": 1, "diagonal": c, "full": c * c}[self.kind]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the kernel."""
+        return Columns.of(self.forward.chosen, apart=False).dtype
+
+    @property
+    def remaining(self) -> list[str]:
+        """Parameters that take the generic route, in named order."""
+        if self.structured is None:
+            return list(self.forward.chosen)
+        used, done = self.structured.uses.graph.leaves, self.structured.names
+        return [name for name in self.forward.chosen if name in used and name not in done]
+
+    def compute(self, *, apart: bool, progress: Progress | None) -> list[Float[Tensor, "G n1 n2"]]:
+        """The kernel in memory: one, or `apart`, one for each parameter in named order."""
+        n1 = count(self.x1)
+        n2 = n1 if self.x2 is None else count(self.x2)
+        names = list(self.forward.chosen)
+        shape = (self.squares, n1, n2)
+        kernels = [
+            filled(shape, self.dtype, self.forward.device) for _ in (names if apart else [0])
+        ]
+        into = {name: kernels[k if apart else 0] for k, name in enumerate(names)}
+        self.add_block(slice(0, n1), slice(0, n2), into, progress)
+        return kernels
+
+    def add_block(
+        self,
+        r: slice,
+        s: slice,
+        into: dict[str, Tensor],
+        progress: Progress | None = None,
+    ) -> None:
+        """Add the block of rows r and columns s to those `into`, each (G, rows, columns)."""
+        symmetric = self.x2 is None and r == s
+        while True:
+            try:
+                if self.structured is not None:
+                    self._add_structured(r, s, into, symmetric, progress)
+                break
+            except UnlikeProbe:
+                # These samples take a path of their own: no rule is sure of them.
+                self.structured = None
+            except RuntimeError as error:
+                if not out_of_memory(error) or self._chunk_rows <= 1:
+                    raise
+                # Smaller pieces may fit.
+                self._chunk_rows = -(-self._chunk_rows // 2)
+            self._chunks.clear()
+            for k in {id(k): k for k in into.values()}.values():
+                k.zero_()
+        if self.remaining:
+            self._add_generic(r, s, into, symmetric)
+        if progress is not None:
+            progress(1, 1)
+
+    def _settle(self, n: int) -> None:
+        """Find out on real samples which parameters the rules get right."""
+        if self.structured is None:
+            return
+        self._chunk_rows = max(1, min(n, self._fitting(n)))
+        first = slice(0, min(self._chunk_rows, count(self.x1)))
+        sample = rows(self.x1, first)
+        try:
+            chunk = self.structured.capture(sample)
+        except UnlikeProbe:
+            # Another path for another number of samples: probe with as many.
+            self.structured = Structured.of(
+                self.forward, sample, n, self.outputs, self.kind, whole=True
+            )
+            if self.structured is None:
+                return
+            try:
+                chunk = self.structured.capture(sample)
+            except UnlikeProbe:
+                self.structured = None
+                return
+        wrong = self.structured.mistaken(sample, chunk)
+        if wrong:
+            self.structured = self.structured.without(wrong, n)
+            if self.structured is None or self.structured.mistaken(
+                sample, chunk := self.structured.capture(sample)
+            ):
+                self.structured = None
+                return
+        self._chunks[(1, first.start, first.stop)] = chunk
+
+    def _fitting(self, n: int) -> int:
+        """Samples of a chunk such that two of them and the work on them fit the budget."""
+        assert self.structured is not None
+        held = self.sample_bytes + self.structured.sample_bytes
+        return self.memory // max(1, held) if n * held <= self.memory else self.memory // (2 * held)
+
+    def _chunk(self, side: int, span: slice) -> Chunk:
+        key = (side, span.start, span.stop)
+        if key in self._chunks:
+            self._chunks.move_to_end(key)
+            return self._chunks[key]
+        assert self.structured is not None
+        x = self.x1 if side == 1 or self.x2 is None else self.x2
+        chunk = self.structured.capture(rows(x, span))
+        self._chunks[key] = chunk
+        # Two chunks are at work at a time; others are kept while they fit.
+        while len(self._chunks) > 2 and sum(c.bytes for c in self._chunks.values()) > self.memory:
+            self._chunks.popitem(last=False)
+        return chunk
+
+    def _add_structured(
+        self,
+        r: slice,
+        s: slice,
+        into: dict[str, Tensor],
+        symmetric: bool,
+        progress: Progress | None,
+    ) -> None:
+        assert self.structured is not None
+        views: dict[int, Tensor] = {}
+        total = (r.stop - r.start) * (s.stop - s.start)
+        done = 0
+        for i, j in self._pieces(r, s, symmetric):
+            a = self._chunk(1, i)
+            b = self._chunk(1 if self.x2 is None else 2, j)
+            rows_ = slice(i.start - r.start, i.stop - r.start)
+            columns = slice(j.start - s.start, j.stop - s.start)
+            views = {id(k): k[:, rows_, columns] for k in into.values()}
+            part = {name: views[id(k)] for name, k in into.items()}
+            self.structured.contract(a, b, part)
+            done += (i.stop - i.start) * (j.stop - j.start)
+            if symmetric and i != j:
+                done += (i.stop - i.start) * (j.stop - j.start)
+                for key, view in views.items():
+                    whole = next(k for k in into.values() if id(k) == key)
+                    _transpose_into(whole[:, columns, rows_], view, self.kind)
+            if progress is not None and done < total:
+                progress(done, total)
+
+    def _pieces(self, r: slice, s: slice, symmetric: bool) -> Iterator[tuple[slice, slice]]:
+        """Pairs of chunks, back and forth, so that the last column is the next row's first."""
+        step = self._chunk_rows
+        turned = False
+        for i in _spans(r, step):
+            others = [j for j in _spans(s, step) if not symmetric or j.start <= i.start]
+            for j in reversed(others) if turned else others:
+                yield i, j
+            turned = not turned
+
+    def _add_generic(self, r: slice, s: slice, into: dict[str, Tensor], symmetric: bool) -> None:
+        """The kernel of the remaining parameters, from their gradients sample by sample."""
+        names = self.remaining
+        chosen = {name: self.forward.chosen[name] for name in names}
+        others = {n: p.detach() for n, p in self.forward.chosen.items() if n not in chosen}
+        forward = replace(self.forward, chosen=chosen, rest=self.forward.rest | others)
+        apart = len({id(into[name]) for name in names}) > 1
+        columns = Columns.of(chosen, apart=apart)
+        x1 = rows(self.x1, r)
+        x2 = None if symmetric else rows(self.x1 if self.x2 is None else self.x2, s)
+        jacobian = choose_route(forward, x1, columns, self.sample_bytes, self.memory)
+        plan = Plan.fit(
+            count(x1),
+            None if x2 is None else count(x2),
+            len(self.outputs),
+            self.kind,
+            columns.row_bytes,
+            self.memory,
+        )
+        targets = [into[name] for name in names] if apart else [into[names[0]]]
+        for first, last, panel in panels(
+            jacobian, x1, x2, outputs=self.outputs, kind=self.kind, plan=plan, progress=None
+        ):
+            for k, part in zip(targets, panel, strict=True):
+                squares = _squares(part, self.kind).to(k.dtype)
+                width = squares.shape[2]
+                k[:, first:last, :width] += squares
+                if symmetric and first:
+                    above = torch.zeros_like(k[:, :first, first:last])
+                    _transpose_into(above, squares[:, :, :first], self.kind)
+                    k[:, :first, first:last] += above
+
+
+def _squares(panel: Tensor, kind: Kind) -> Float[Tensor, "G n m"]:
+    if kind == "trace":
+        return panel[None]
+    if kind == "diagonal":
+        return panel.permute(2, 0, 1)
+    return panel.permute(2, 3, 0, 1).flatten(0, 1)
+
+
+def _transpose_into(target: Tensor, view: Tensor, kind: Kind) -> None:
+    """K_cd(x, x') = K_dc(x', x), for every square."""
+    c = math.isqrt(view.shape[0]) if kind == "full" else 1
+    for g in range(view.shape[0]):
+        a, b = divmod(g, c)
+        target[b * c + a if kind == "full" else g] = view[g].T
+
+
+def _spans(r: slice, step: int) -> Sequence[slice]:
+    n = r.stop - r.start
+    pieces = -(-n // step)
+    even = -(-n // pieces)
+    return [slice(i, min(i + even, r.stop)) for i in range(r.start, r.stop, even)]

@@ -1,0 +1,244 @@
+"""The largest eigenvalues of a symmetric matrix that is known by its products alone.
+
+Block Lanczos with full reorthogonalisation. Products are all that costs, so the rest is done the
+careful way: basis and images are kept in float64, the projected matrix in full, and residuals are
+computed from the images, which needs no further product. What an inexact product puts into an image
+is then part of the residual.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from ntkscale.ntk.eigen import fix_signs
+from ntkscale.ntk.krylov import Matmat, Space, multiplied
+
+SECOND_LOOK = 2
+"""Block products of fresh random vectors that look for eigenvalues a converged search missed."""
+
+
+@dataclass(frozen=True)
+class EigenPairs:
+    """The k largest eigenvalues, largest first, and what is known about their error.
+
+    An eigenvalue of the matrix lies within `residuals[i] * values[0]` of `values[i]`; away from its
+    neighbours it lies much closer, at the residual's square over the gap.
+
+    Attributes:
+        values: eigenvalues.
+        vectors: unit eigenvectors in the columns; the entry of largest modulus is positive.
+        residuals: |K u - lambda u| / |lambda_1|.
+        own_residuals: |K u - lambda u| / |lambda|; infinite where a zero eigenvalue has a residual.
+        converged: whether `own_residuals` is within the tolerance, or the eigenvalue and its
+            residual are zero to the products' rounding.
+        iterations: block products.
+        restarts: how often the basis was cut down to stay within memory.
+        products: products with single vectors.
+        passes: VJPs over all samples that these took, and as many JVPs; 0 for a plain matrix.
+    """
+
+    values: Float[Tensor, "k"]
+    vectors: Float[Tensor, "n k"]
+    residuals: Float[Tensor, "k"]
+    own_residuals: Float[Tensor, "k"]
+    converged: Bool[Tensor, "k"]
+    iterations: int
+    restarts: int
+    products: int
+    passes: int = 0
+
+
+def largest_eigenvalues(
+    matmat: Matmat,
+    n: int,
+    k: int,
+    *,
+    tolerance: float = 1e-4,
+    block: int = 2,
+    most: int | None = None,
+    memory: int = 1 << 30,
+    precision: torch.dtype = torch.float64,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float64,
+    seed: int = 0,
+    progress: Callable[[int, int], object] | None = None,
+) -> EigenPairs:
+    """The k largest eigenvalues and eigenvectors of a positive semi-definite matrix.
+
+    A block of b vectors sees at most b copies of a repeated eigenvalue, so a search that has
+    converged is followed by a short one from fresh random vectors, and by a wider one if that finds
+    anything. This costs 2 b products. It makes a missed eigenvalue unlikely, not impossible.
+
+    Args:
+        matmat: the product with a block of columns.
+        n: size of the matrix.
+        k: how many eigenpairs.
+        tolerance: largest residual |K u - lambda u| of a pair relative to its own eigenvalue.
+            Relative to lambda_1 it would say nothing: residuals of 1e-4 lambda_1 are compatible
+            with small eigenvalues that are wrong by all of their size.
+        block: vectors multiplied together.
+        most: stop after about so many products, converged or not; None is 20 k + 500.
+        memory: budget in bytes for basis and images, 16 n bytes a vector in float64. It is exceeded
+            where it holds fewer than k + 8 block vectors. A smaller basis means restarts, and they
+            cost products.
+        precision: what the products are accurate to. Eigenvalues below a hundred of its roundings
+            of lambda_1 count as zero.
+        device: where the matrix lives.
+        dtype: what the iteration runs in.
+        seed: of the random vectors; the global random state is not used.
+        progress: called with the number of pairs that have converged, and k.
+
+    Returns:
+        Eigenpairs in `dtype`; see :class:`EigenPairs`. Equal calls give equal bits.
+
+    Cost: products, measured on 3,000 eigenvalues i^-1.5 for k = 50 at 1e-4, before the second look:
+    100 with block = 1, 110 with 2, 128 with 4, 152 with 8, 250 with 25. A network differentiates
+    two vectors together for 0.84 of the price and four for 0.75, so two is the default. Beside the
+    products, about 10 n m^2 multiply-adds for m of them.
+
+    Source: Golub and Underwood 1977, "The block Lanczos method for computing eigenvalues"; restarts
+    as Wu and Simon 2000, "Thick-restart Lanczos method for large symmetric eigenvalue problems".
+
+    Raises:
+        ValueError: an argument out of range, or a product that is not finite.
+    """
+    most = 20 * k + 500 if most is None else most
+    _check(n, k, block, tolerance, most)
+    capacity = min(n, max(memory // (2 * n * dtype.itemsize), k + 8 * block))
+    space = Space(n, device, dtype, seed)
+    search = _Search(space, matmat, k, tolerance, precision, capacity)
+    x = space.directions(space.random(block))
+    due, looks = k, 0
+    while True:
+        x = search.step(x)
+        if x.shape[0] < block:
+            # The vectors so far are closed under the matrix: its other eigenvectors need new ones.
+            x = torch.cat([x, space.directions(space.random(block - x.shape[0]), beside=x)])
+        over = x.shape[0] == 0 or search.products >= most
+        if search.products < due and not over:
+            continue
+        found = search.pairs(x)
+        if progress is not None:
+            progress(int(found.done[:k].sum()), k)
+        if over:
+            return search.result(found)
+        if found.complete(k) and not (looks and found.rising(k)):
+            # What the first search would have multiplied next is kept out of the second's way.
+            held, x = x, space.directions(space.random(block), beside=x)
+            for _ in range(SECOND_LOOK):
+                x = search.step(x, beside=held) if x.shape[0] else x
+            x, looks = torch.cat([held, x]), looks + 1
+            found = search.pairs(x)
+            if found.complete(k) and not found.rising(k):
+                return search.result(found)
+        # Looking costs what a small product costs; for a large basis it is done less often.
+        due = search.products + max(1, (space.size - 300) // 20)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Ritz pairs, largest first.
+
+    Attributes:
+        values: Ritz values.
+        coefficients: Ritz vectors in the basis, in the columns.
+        open: norm of what the matrix takes each vector to outside the basis.
+        done: further products would not change the pair by more than the tolerance.
+        zero: eigenvalues up to here are rounding.
+    """
+
+    values: Float[Tensor, "m"]
+    coefficients: Float[Tensor, "m m"]
+    open: Float[Tensor, "m"]
+    done: Bool[Tensor, "m"]
+    zero: float
+
+    def complete(self, k: int) -> bool:
+        return bool(self.done[:k].all())
+
+    def rising(self, k: int) -> bool:
+        """Whether a pair behind the first k may yet turn out to belong among them."""
+        reach = (self.values + self.open)[k:][~self.done[k:]]
+        return bool((reach > max(float(self.values[k - 1]), self.zero)).any())
+
+
+class _Search:
+    """The iteration's state: the space, and what has been spent."""
+
+    def __init__(
+        self,
+        space: Space,
+        matmat: Matmat,
+        k: int,
+        tolerance: float,
+        precision: torch.dtype,
+        capacity: int,
+    ):
+        self.space, self.matmat, self.k, self.tolerance = space, matmat, k, tolerance
+        self.rounding = 100 * torch.finfo(precision).eps
+        self.capacity = capacity
+        self.scale = 0.0
+        self.products = self.iterations = self.restarts = 0
+
+    def step(self, x: Float[Tensor, "b n"], beside: Tensor | None = None) -> Float[Tensor, "d n"]:
+        """Multiply directions, take them in, and return those that their images point to."""
+        if self.space.size + x.shape[0] > self.capacity:
+            values, coefficients = self.space.ritz()
+            keep = self.k + (self.capacity - self.k) // 2
+            self.space.compress(values[:keep], coefficients[:, :keep])
+            self.restarts += 1
+        images = self.matmat(x.T).T.to(x)
+        if not bool(torch.isfinite(images).all()):
+            raise ValueError(
+                "a product with the matrix is nan or infinite; is the network diverged?"
+            )
+        self.products += x.shape[0]
+        self.iterations += 1
+        self.space.add(x, images)
+        self.scale = max(self.scale, float(torch.linalg.vector_norm(images, dim=1).max()))
+        return self.space.directions(images, beside, self.scale)
+
+    def pairs(self, pending: Float[Tensor, "p n"]) -> _Found:
+        """Rayleigh-Ritz; `pending` holds everything that images have outside the space."""
+        values, coefficients = self.space.ritz()
+        opened = self.space.leaving(coefficients, pending)
+        zero = self.rounding * float(values[0].abs())
+        # A small Ritz value is a zero eigenvalue only once nothing larger is left outside.
+        exhausted = bool((opened <= zero).all())
+        done = opened <= self.tolerance * values
+        done = torch.where(values > zero, done, torch.full_like(done, exhausted))
+        return _Found(values, coefficients, opened, done, zero)
+
+    def result(self, found: _Found) -> EigenPairs:
+        k, space = self.k, self.space
+        values, coefficients = found.values[:k], found.coefficients[:, :k]
+        vectors = coefficients.T @ space.basis
+        gaps = coefficients.T @ space.images - values[:, None] * vectors
+        norms = torch.linalg.vector_norm(gaps, dim=1)
+        first = float(values[0].abs())
+        own = torch.where(norms > 0, norms / values.abs(), 0.0)
+        flat = (values.abs() <= found.zero) & (norms <= found.zero)
+        return EigenPairs(
+            values=values,
+            vectors=fix_signs(vectors.T.contiguous()),
+            residuals=norms / first if first > 0 else norms,
+            own_residuals=own,
+            converged=(own <= self.tolerance) | flat,
+            iterations=self.iterations,
+            restarts=self.restarts,
+            products=self.products,
+        )
+
+
+def _check(n: int, k: int, block: int, tolerance: float, most: int) -> None:
+    if not 1 <= k <= n:
+        raise ValueError(f"k is {k}; a matrix of size {n} has between 1 and {n} eigenpairs.")
+    if block < 1:
+        raise ValueError(f"block is {block}; multiply at least one vector at a time.")
+    if not 0 < tolerance < 1:
+        raise ValueError(f"tolerance is {tolerance}; give a residual between 0 and 1.")
+    if most < k:
+        raise ValueError(f"most is {most} products; {k} eigenpairs need at least as many.")

@@ -1,0 +1,204 @@
+"""The kernel from uses of parameters: probe once, capture batches, contract pairs of them."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ntkscale.ntk.accumulate import Kind
+from ntkscale.ntk.capture import Chunk, capture, operands_of
+from ntkscale.ntk.forward import Forward
+from ntkscale.ntk.gradients import GradientTerm, add_gradients
+from ntkscale.ntk.grams import GramTerm, add_grams
+from ntkscale.ntk.inputs import Batch, rows
+from ntkscale.ntk.suitability import gradient_of, tolerance
+from ntkscale.ntk.terms import Term, choose_terms, sizes_of
+from ntkscale.ntk.uses import Use, Uses, find_uses, probe_batch
+from ntkscale.ntk.waist import Waist, find_waist
+
+
+@dataclass(frozen=True)
+class Structured:
+    """How the kernel of some parameters is computed from their uses.
+
+    Attributes:
+        forward: the model.
+        uses: what the probe found.
+        waist: the linear head, if there is one.
+        needed: uses the terms draw on.
+        terms: what is computed.
+        outputs: which outputs, in order.
+        kind: what is summed over.
+    """
+
+    forward: Forward
+    uses: Uses
+    waist: Waist | None
+    needed: tuple[Use, ...]
+    terms: tuple[Term, ...]
+    outputs: tuple[int, ...]
+    kind: Kind
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Parameters whose kernels come from here."""
+        return frozenset(name for term in self.terms for name in term.names)
+
+    @classmethod
+    def of(
+        cls,
+        forward: Forward,
+        x: Batch,
+        n: int,
+        outputs: Sequence[int],
+        kind: Kind,
+        *,
+        whole: bool = False,
+    ) -> "Structured | None":
+        """Probe the model on a few samples, or on the `whole` batch, for a kernel on n samples.
+
+        None where nothing can be had this way.
+        """
+        uses = find_uses(forward, x if whole else probe_batch(x))
+        if uses is None:
+            return None
+        waist = find_waist(uses)
+        structured = cls(forward, uses, waist, (), (), tuple(outputs), kind)
+        return structured.without(frozenset(), n)
+
+    @property
+    def _leaves(self) -> dict[str, Tensor]:
+        graph = self.uses.graph
+        return {name: graph.nodes[i].variable for name, i in graph.leaves.items()}
+
+    @property
+    def sample_bytes(self) -> int:
+        """What one sample of a chunk holds, and what the widest term makes of it while at work."""
+        graph, n = self.uses.graph, self.uses.outputs.shape[0]
+        size = torch.promote_types(self.uses.outputs.dtype, torch.float32).itemsize
+        shared = set() if self.waist is None else {self.waist.logits, *self.waist.features}
+        held = widest = 0
+        for node in {use.node for use in self.needed}:
+            copies = 1 if node in shared else len(self.outputs)
+            held += math.prod(graph.shape((node, 0))) * copies
+        widest = 0
+        with self.forward.holding(self._leaves):
+            for use in self.needed:
+                held += sum(t.numel() for t in operands_of(use, graph.nodes[use.node]))
+            for term in self.terms:
+                widest = max(widest, _work(term, self.uses, len(self.outputs), self.kind))
+        return (held // n + widest) * size
+
+    def without(self, banned: frozenset[str], n: int) -> "Structured | None":
+        """The same with some parameters left to another route."""
+        # Checkpointed activations are computed anew when they are asked for.
+        with self.forward.holding(self._leaves):
+            terms, needed = choose_terms(
+                self.uses, self._leaves, banned, n, len(self.outputs), self.kind
+            )
+        return replace(self, terms=tuple(terms), needed=tuple(needed)) if terms else None
+
+    def capture(self, x: Batch) -> Chunk:
+        """Run a batch.
+
+        Raises:
+            UnlikeProbe: it takes another path through the model than the probe did.
+        """
+        return capture(
+            self.forward,
+            x,
+            self.needed,
+            self.uses.graph.signature,
+            self.waist,
+            self.outputs,
+            moving=self.uses.moving,
+        )
+
+    def contract(self, a: Chunk, b: Chunk, into: Mapping[str, Tensor]) -> None:
+        """Add the kernel of two batches to those `into`, each (G, n1, n2), by parameter.
+
+        G is 1 for "trace", C for "diagonal", C^2 for "full". Where `a` is `b` the kernel is
+        completed by symmetry, to the bit.
+        """
+        contract(self.terms, a, b, self.kind, into)
+
+    def mistaken(self, x: Batch, chunk: Chunk) -> frozenset[str]:
+        """Parameters whose kernel is not what plain autograd says, on two samples of this batch.
+
+        The samples are drawn at random, their outputs summed with random coefficients, each run by
+        itself.
+        """
+        generator = torch.Generator().manual_seed(chunk.n)
+        index = torch.randperm(chunk.n, generator=generator)[:2]
+        count_all = self.uses.outputs.shape[1]
+        v = torch.randn(len(index), len(self.outputs), generator=generator, dtype=torch.float64)
+        expected: list[dict[str, Tensor]] = []
+        for row, i in enumerate(index.tolist()):
+            all_outputs = torch.zeros(1, count_all, dtype=torch.float64)
+            all_outputs[0, list(self.outputs)] = v[row]
+            one, _ = gradient_of(
+                self.forward, rows(x, slice(i, i + 1)), all_outputs.to(self.uses.outputs)
+            )
+            named = dict(zip(self.forward.chosen, one, strict=True))
+            expected.append({name: _real(named[name]) for name in self.names})
+        device = self.uses.outputs.device
+        pair = chunk.pair(index.to(device), v.to(device))
+        dtype = torch.promote_types(self.uses.outputs.dtype, torch.float32)
+        m = len(index)
+        found = {name: torch.zeros(1, m, m, dtype=dtype, device=device) for name in self.names}
+        contract(self.terms, pair, pair, "trace", found)
+        wrong = set()
+        for name, k in found.items():
+            g = torch.stack([one[name] for one in expected])
+            want = g @ g.T
+            scale = float(want.diagonal().max())
+            gap = float((k[0].double() - want).abs().max())
+            # Not a number on both sides is an answer too: the network has diverged.
+            if math.isfinite(scale) and not gap <= 2 * tolerance(dtype, device) * scale:
+                wrong.add(name)
+        return frozenset(wrong)
+
+
+def _work(term: Term, uses: Uses, outputs: int, kind: Kind) -> int:
+    """Numbers that a term holds for one sample while at work, beside what was captured."""
+    if isinstance(term, GradientTerm) and not term.sliced:
+        return term.size * (outputs if kind == "full" else 2)
+    own = term.uses if isinstance(term, GramTerm) else term.sources[0].uses
+    sizes = sizes_of(own, uses)
+    # Both sides laid out anew: activations as patches, cotangents of all outputs.
+    return sizes.groups * sizes.positions * (sizes.a * (not sizes.indexed) + outputs * sizes.b)
+
+
+def contract(
+    terms: Sequence[Term], a: Chunk, b: Chunk, kind: Kind, into: Mapping[str, Tensor]
+) -> None:
+    """Add the kernels of all terms; complete them by symmetry where `a` is `b`."""
+    add_grams([t for t in terms if isinstance(t, GramTerm)], a, b, kind, into)
+    for term in terms:
+        if isinstance(term, GradientTerm):
+            add_gradients(term, a, b, kind, into)
+    if a is b:
+        for k in {id(k): k for k in into.values()}.values():
+            mirror(k, kind)
+
+
+def mirror(k: Tensor, kind: Kind) -> None:
+    """Fill a square (G, n, n) above the diagonal: K_cd(x, x') = K_dc(x', x)."""
+    squares = k.shape[0]
+    count_ = math.isqrt(squares) if kind == "full" else squares
+    step = 512
+    for g in range(squares):
+        c, d = divmod(g, count_)
+        other = k[d * count_ + c] if kind == "full" else k[g]
+        for i in range(0, k.shape[1], step):
+            rows_ = slice(i, i + step)
+            k[g][:i, rows_] = other[rows_, :i].T
+            block = k[g][rows_, rows_]
+            block.copy_(torch.tril(block) + torch.tril(other[rows_, rows_], -1).T)
+
+
+def _real(g: Tensor) -> Tensor:
+    g = torch.view_as_real(g) if g.is_complex() else g
+    return g.reshape(-1).double()
