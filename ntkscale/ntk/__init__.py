@@ -6,6 +6,7 @@ factor of width, richness or number of outputs is put in.
 Kernels
     gram                 the kernel on one or two sets of inputs: traced, diagonal, full
     gram_by_parameter    the kernel of every parameter in one pass; their sum is the kernel
+    verify               the damaged blocks of a kernel on disk (`gram(out=path)`)
     unwrap               the module under the wrappers of compilation and data parallelism
 
 Measures (plain arrays in, plain numbers out; autograd goes through them)
@@ -29,6 +30,7 @@ from ntkscale.ntk.measures import (
     kernel_distance,
     trace,
 )
+from ntkscale.ntk.tiles import verify
 
 __all__ = [
     "alignment",
@@ -42,4 +44,5 @@ __all__ = [
     "target_power",
     "trace",
     "unwrap",
+    "verify",
 ]

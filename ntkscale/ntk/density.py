@@ -1,7 +1,7 @@
 """The spectrum of a matrix from its products with random vectors: stochastic Lanczos quadrature.
 
-A random vector sees every eigenvalue with equal weight on average. Lanczos on it gives a Gauss
-quadrature of what it sees: nodes and weights that integrate polynomials of degree 2 m - 1 exactly.
+A random vector sees every eigenvalue with equal weight on average, and `quadrature` gives what it
+sees.
 """
 
 from collections.abc import Callable
@@ -113,8 +113,8 @@ def spectral_density(
     they hold for each random vector whatever the spectrum.
 
     Raises:
-        ValueError: fewer than 2 probes or 1 step, a level outside (0, 1), or `known` of another
-            size.
+        ValueError: fewer than 2 probes or 1 step, a level outside (0, 1), `known` of another size
+            or complete, a product that is not finite, or a matrix without positive eigenvalue.
     """
     if probes < 2 or steps < 1:
         raise ValueError(
@@ -128,13 +128,15 @@ def spectral_density(
                 f"known eigenvectors have {known.vectors.shape[0]} entries for a matrix of size "
                 f"{n}; take them of the same matrix."
             )
+        if known.vectors.shape[1] >= n:
+            raise ValueError("all eigenpairs are known; nothing is left to sample.")
         # Vectors of float32 are orthogonal to float32 alone.
         taken = torch.linalg.qr(known.vectors.to(taken))[0]
         values = known.values.to(taken)
     rest = n - taken.shape[1]
     generator = torch.Generator().manual_seed(seed)
     start = torch.randn(n, probes, generator=generator, dtype=torch.float64).to(taken)
-    steps = max(1, min(steps, rest))
+    steps = min(steps, rest)
     nodes, weights = quadrature(matmat, start, taken, steps, progress)
     weights = rest * weights
     bottom = 10 * torch.finfo(precision).eps

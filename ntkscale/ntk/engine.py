@@ -16,7 +16,7 @@ from ntkscale.ntk.forward import Forward
 from ntkscale.ntk.inputs import Batch, count, rows
 from ntkscale.ntk.jacobian import Columns, choose_route
 from ntkscale.ntk.memory import filled, out_of_memory
-from ntkscale.ntk.structured import Structured, mirror
+from ntkscale.ntk.structured import Structured, turn_into
 
 Method = Literal["auto", "structured", "jacobian"]
 Progress = Callable[[int, int], object]
@@ -79,6 +79,16 @@ class Engine:
         used, done = self.structured.uses.graph.leaves, self.structured.names
         return [name for name in self.forward.chosen if name in used and name not in done]
 
+    @property
+    def chunk_rows(self) -> int:
+        """Samples run together: what is held of them and of as many others fits the budget."""
+        return self._chunk_rows
+
+    def align(self, block: int) -> None:
+        """Run at most a block together, and a power of two: free memory then decides less."""
+        self._chunk_rows = min(block, 1 << max(0, self._chunk_rows.bit_length() - 1))
+        self._chunks.clear()
+
     def compute(self, *, apart: bool, progress: Progress | None) -> list[Float[Tensor, "G n1 n2"]]:
         """The kernel in memory: one, or `apart`, one for each parameter in named order."""
         n1 = count(self.x1)
@@ -101,10 +111,10 @@ class Engine:
     ) -> None:
         """Add the block of rows r and columns s to those `into`, each (G, rows, columns)."""
         symmetric = self.x2 is None and r == s
-        while True:
+        tell = _Progress(progress, (r.stop - r.start) * (s.stop - s.start))
+        while self.structured is not None:
             try:
-                if self.structured is not None:
-                    self._add_structured(r, s, into, symmetric, progress)
+                self._add_structured(r, s, into, symmetric, tell)
                 break
             except UnlikeProbe:
                 # These samples take a path of their own: no rule is sure of them.
@@ -115,12 +125,12 @@ class Engine:
                 # Smaller pieces may fit.
                 self._chunk_rows = -(-self._chunk_rows // 2)
             self._chunks.clear()
+            tell.restart()
             for k in {id(k): k for k in into.values()}.values():
                 k.zero_()
         if self.remaining:
-            self._add_generic(r, s, into, symmetric)
-        if progress is not None:
-            progress(1, 1)
+            self._add_generic(r, s, into, symmetric, tell)
+        tell.finish()
 
     def _settle(self, n: int) -> None:
         """Find out on real samples which parameters the rules get right."""
@@ -179,12 +189,10 @@ class Engine:
         s: slice,
         into: dict[str, Tensor],
         symmetric: bool,
-        progress: Progress | None,
+        tell: "_Progress",
     ) -> None:
         assert self.structured is not None
-        views: dict[int, Tensor] = {}
-        total = (r.stop - r.start) * (s.stop - s.start)
-        done = 0
+        share = 0.5 if self.remaining else 1.0
         for i, j in self._pieces(r, s, symmetric):
             a = self._chunk(1, i)
             b = self._chunk(1 if self.x2 is None else 2, j)
@@ -192,15 +200,13 @@ class Engine:
             columns = slice(j.start - s.start, j.stop - s.start)
             views = {id(k): k[:, rows_, columns] for k in into.values()}
             part = {name: views[id(k)] for name, k in into.items()}
-            self.structured.contract(a, b, part)
-            done += (i.stop - i.start) * (j.stop - j.start)
-            if symmetric and i != j:
-                done += (i.stop - i.start) * (j.stop - j.start)
+            mirrored = symmetric and i != j
+            pairs = (1 + mirrored) * (i.stop - i.start) * (j.stop - j.start) * share
+            self.structured.contract(a, b, part, lambda done, p=pairs: tell.add(done * p))
+            if mirrored:
                 for key, view in views.items():
                     whole = next(k for k in into.values() if id(k) == key)
                     _transpose_into(whole[:, columns, rows_], view, self.kind)
-            if progress is not None and done < total:
-                progress(done, total)
 
     def _pieces(self, r: slice, s: slice, symmetric: bool) -> Iterator[tuple[slice, slice]]:
         """Pairs of chunks, back and forth, so that the last column is the next row's first."""
@@ -212,7 +218,9 @@ class Engine:
                 yield i, j
             turned = not turned
 
-    def _add_generic(self, r: slice, s: slice, into: dict[str, Tensor], symmetric: bool) -> None:
+    def _add_generic(
+        self, r: slice, s: slice, into: dict[str, Tensor], symmetric: bool, tell: "_Progress"
+    ) -> None:
         """The kernel of the remaining parameters, from their gradients sample by sample."""
         names = self.remaining
         chosen = {name: self.forward.chosen[name] for name in names}
@@ -232,8 +240,16 @@ class Engine:
             self.memory,
         )
         targets = [into[name] for name in names] if apart else [into[names[0]]]
+        share = tell.total - tell.done
+        told = 0.0
+
+        def rows_done(done: int, total: int) -> None:
+            nonlocal told
+            tell.add(share * done / total - told)
+            told = share * done / total
+
         for first, last, panel in panels(
-            jacobian, x1, x2, outputs=self.outputs, kind=self.kind, plan=plan, progress=None
+            jacobian, x1, x2, outputs=self.outputs, kind=self.kind, plan=plan, progress=rows_done
         ):
             for k, part in zip(targets, panel, strict=True):
                 squares = _squares(part, self.kind).to(k.dtype)
@@ -243,6 +259,31 @@ class Engine:
                     above = torch.zeros_like(k[:, :first, first:last])
                     _transpose_into(above, squares[:, :, :first], self.kind)
                     k[:, :first, first:last] += above
+
+
+class _Progress:
+    """Tells pairs of samples done, never less than before, and all of them once, at the end."""
+
+    def __init__(self, tell: Progress | None, total: int) -> None:
+        self.tell, self.total = tell, total
+        self.done, self.told = 0.0, -1
+
+    def add(self, pairs: float) -> None:
+        """Some more are done."""
+        self.done += pairs
+        whole = min(int(self.done), self.total - 1)
+        if self.tell is not None and whole > self.told:
+            self.told = whole
+            self.tell(whole, self.total)
+
+    def restart(self) -> None:
+        """What was done has to be done again."""
+        self.done = 0.0
+
+    def finish(self) -> None:
+        """All are done."""
+        if self.tell is not None:
+            self.tell(self.total, self.total)
 
 
 def _squares(panel: Tensor, kind: Kind) -> Float[Tensor, "G n m"]:
@@ -258,7 +299,10 @@ def _transpose_into(target: Tensor, view: Tensor, kind: Kind) -> None:
     c = math.isqrt(view.shape[0]) if kind == "full" else 1
     for g in range(view.shape[0]):
         a, b = divmod(g, c)
-        target[b * c + a if kind == "full" else g] = view[g].T
+        square = target[b * c + a if kind == "full" else g]
+        for i in range(0, view.shape[1], 512):
+            for j in range(0, view.shape[2], 512):
+                turn_into(square[j : j + 512, i : i + 512], view[g][i : i + 512, j : j + 512])
 
 
 def _spans(r: slice, step: int) -> Sequence[slice]:

@@ -118,14 +118,6 @@ class Factors:
         ]
         return cls(positions, left, index, rule.rows, dense, [], None)
 
-    def left_gram(self, g: int, rows: slice, other: "Factors", columns: slice) -> Tensor:
-        """Products of activations, (rows, columns)."""
-        if self.index is None:
-            return self.left[g][rows] @ other.left[g][columns].T
-        assert other.index is not None
-        i, j = self.index[rows], other.index[columns]
-        return ((i[:, None] == j) & (i < self.beyond)[:, None]).to(self.dtype)
-
     @property
     def dtype(self) -> torch.dtype:
         """Of the cotangents."""

@@ -83,7 +83,7 @@ class GradientTerm:
 def add_gradients(
     term: GradientTerm, a: Chunk, b: Chunk, kind: Kind, into: Mapping[str, Tensor]
 ) -> None:
-    """Add the kernels of one term to those `into`, each (G, n1, n2), as `grams.add_grams` does."""
+    """Add the kernels of one term to those `into`, each (G, n1, n2), as `grams.add_gram` does."""
     if not term.sliced:
         _add_whole(term, a, b, kind, into)
         return
@@ -98,14 +98,14 @@ def add_gradients(
             for c in range(left.outputs):
                 one = left.form(c, span, 0)
                 total.add(one, one if a is b else right.form(c, span, 1))
-        target[0] += total.result().to(target.dtype)
+        target[0].add_(total.result())
     elif kind == "diagonal":
         for c in range(left.outputs):
             total = _Sum(a.n, b.n, left.dtype, target.device, symmetric=a is b)
             for span in left.spans(1):
                 one = left.form(c, span, 0)
                 total.add(one, one if a is b else right.form(c, span, 1))
-            target[c] += total.result().to(target.dtype)
+            target[c].add_(total.result())
     else:
         _add_full(
             left.spans(left.outputs),
@@ -305,9 +305,9 @@ def _add_full(
                 for start in range(0, ones[c].shape[1], LONG):
                     w = slice(start, start + LONG)
                     product = ones[c][:, w] @ twos[d][:, w].T
-                    target[c * count + d] += product
+                    target[c * count + d].add_(product)
                     if symmetric and c < d:
-                        target[d * count + c] += product.T
+                        target[d * count + c].add_(product.T)
 
 
 def _add_whole(
@@ -338,7 +338,7 @@ def _add_whole(
         one = form(a, c)
         total.add(one, one if a is b else form(b, c))
         if kind == "diagonal" or c + 1 == a.outputs:
-            target[c if kind == "diagonal" else 0] += total.result().to(target.dtype)
+            target[c if kind == "diagonal" else 0].add_(total.result())
             total = None
 
 

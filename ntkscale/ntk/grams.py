@@ -54,24 +54,38 @@ class _Place(NamedTuple):
 _FIRST = (_Place(0),)
 
 
-def add_grams(
-    terms: Sequence[GramTerm], a: Chunk, b: Chunk, kind: Kind, into: Mapping[str, Tensor]
+def add_gram(
+    term: GramTerm, a: Chunk, b: Chunk, kind: Kind, into: Mapping[str, Tensor]
 ) -> None:
-    """Add the kernels of all terms to those `into`, each (G, n1, n2).
+    """Add the kernel of one term to those `into`, each (G, n1, n2).
 
     G is 1 for "trace", C for "diagonal", C^2 for "full". Where `a` is `b`, entries above the
     diagonal may be left out.
     """
     symmetric = a is b
-    pairs = [(t, Factors.of(t.uses, a)) for t in terms]
-    others = pairs if symmetric else [(t, Factors.of(t.uses, b)) for t in terms]
-    for (term, left), (_, right) in zip(pairs, others, strict=True):
-        step = max(1, tile_rows(a.n * left.positions) // left.positions)
-        for i in range(0, a.n, step):
-            rows = slice(i, min(i + step, a.n))
-            for j in range(0, rows.stop if symmetric else b.n, step):
-                columns = slice(j, min(j + step, b.n))
-                _add_tile(term, left, right, rows, columns, symmetric and i == j, kind, into)
+    left = Factors.of(term.uses, a)
+    right = left if symmetric else Factors.of(term.uses, b)
+    work = _Squares()
+    step = max(1, tile_rows(a.n * left.positions) // left.positions)
+    for i in range(0, a.n, step):
+        rows = slice(i, min(i + step, a.n))
+        for j in range(0, rows.stop if symmetric else b.n, step):
+            columns = slice(j, min(j + step, b.n))
+            _add_tile(term, left, right, rows, columns, symmetric and i == j, kind, into, work)
+
+
+class _Squares:
+    """Memory for tiles, used again and again: fresh memory costs more than the sums in it."""
+
+    def __init__(self) -> None:
+        self.known: dict[tuple[str, int, int], Tensor] = {}
+
+    def product(self, name: str, left: Tensor, right: Tensor) -> Tensor:
+        """left @ right^T in the memory of this name."""
+        key = (name, left.shape[0], right.shape[0])
+        if key not in self.known:
+            self.known[key] = left.new_empty(key[1:])
+        return torch.mm(left, right.T, out=self.known[key])
 
 
 def tile_rows(rows: int) -> int:
@@ -88,15 +102,16 @@ def _add_tile(
     diagonal: bool,
     kind: Kind,
     into: Mapping[str, Tensor],
+    work: _Squares,
 ) -> None:
     p = a.positions
     r, s = slice(rows.start * p, rows.stop * p), slice(columns.start * p, columns.stop * p)
     apart = term.bias is not None and into[term.bias] is not into[term.weight]
     for g in range(a.groups):
-        left = a.left_gram(g, r, b, s)
+        left = _left_products(a, b, g, r, s, work)
         if term.bias is not None and not apart:
             left += 1
-        for places, product in _cotangent_products(a, b, g, r, s, diagonal, kind):
+        for places, product in _cotangent_products(a, b, g, r, s, diagonal, kind, work):
             if term.bias is not None and apart:
                 bias = product if isinstance(product, Tensor) else torch.full_like(left, product)
                 _put(into[term.bias], places, rows, columns, _summed(bias, p))
@@ -110,7 +125,9 @@ def _put(
     into: Tensor, places: Sequence["_Place"], rows: slice, columns: slice, part: Tensor
 ) -> None:
     for place in places:
-        into[place.at, rows, columns] += part.T if place.turned else part
+        # `into[...] += part` would write the sum back onto itself a second time.
+        target = into[place.at, rows, columns]
+        target += part.T if place.turned else part
 
 
 def _summed(t: Tensor, positions: int) -> Tensor:
@@ -122,34 +139,58 @@ def _summed(t: Tensor, positions: int) -> Tensor:
     return t.view(n, positions, m * positions).sum(1).view(n, m, positions).sum(2)
 
 
+def _left_products(
+    a: Factors, b: Factors, g: int, r: slice, s: slice, work: _Squares
+) -> Tensor:
+    """Products of activations; of looked-up rows, whether they are the same."""
+    if a.index is None or b.index is None:
+        return work.product("left", a.left[g][r], b.left[g][s])
+    i, j = a.index[r], b.index[s]
+    return ((i[:, None] == j) & (i < a.beyond)[:, None]).to(a.dtype)
+
+
 def _cotangent_products(
-    a: Factors, b: Factors, g: int, r: slice, s: slice, diagonal: bool, kind: Kind
+    a: Factors,
+    b: Factors,
+    g: int,
+    r: slice,
+    s: slice,
+    diagonal: bool,
+    kind: Kind,
+    work: _Squares,
 ) -> Iterator[tuple[tuple[_Place, ...], Tensor | float]]:
     """Products of cotangents, with the places in the kernel they belong to."""
     if a.weights is not None and b.weights is not None:
-        yield from _weighted_products(a, b, g, r, s, diagonal, kind)
+        yield from _weighted_products(a, b, g, r, s, diagonal, kind, work)
         return
     left, right = a.dense[g], b.dense[g]
     count = len(left)
     if kind == "trace":
-        total = left[0][r] @ right[0][s].T
+        total = work.product("right", left[0][r], right[0][s])
         for c in range(1, count):
             total.addmm_(left[c][r], right[c][s].T)
         yield _FIRST, total
     elif kind == "diagonal":
         for c in range(count):
-            yield (_Place(c),), left[c][r] @ right[c][s].T
+            yield (_Place(c),), work.product("right", left[c][r], right[c][s])
     else:
         for c in range(count):
             for d in range(c if diagonal else 0, count):
                 places = (_Place(c * count + d),)
                 if diagonal and c < d:
                     places += (_Place(d * count + c, turned=True),)
-                yield places, left[c][r] @ right[d][s].T
+                yield places, work.product("right", left[c][r], right[d][s])
 
 
 def _weighted_products(
-    a: Factors, b: Factors, g: int, r: slice, s: slice, diagonal: bool, kind: Kind
+    a: Factors,
+    b: Factors,
+    g: int,
+    r: slice,
+    s: slice,
+    diagonal: bool,
+    kind: Kind,
+    work: _Squares,
 ) -> Iterator[tuple[tuple[_Place, ...], Tensor | float]]:
     assert a.weights is not None
     weights = a.weights[:, g]
@@ -158,7 +199,7 @@ def _weighted_products(
     def product(w: Tensor) -> Tensor | float:
         if not a.shared:
             return float(w.sum())
-        return (a.shared[g][r] * w) @ b.shared[g][s].T
+        return work.product("right", a.shared[g][r] * w, b.shared[g][s])
 
     if kind == "trace":
         yield _FIRST, product(weights.square().sum(0))

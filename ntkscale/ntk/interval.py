@@ -17,7 +17,8 @@ class Estimate:
         interval: lower and upper end.
         level: probability with which the interval is meant to cover the exact number.
         products: products with the matrix that were spent.
-        passes: VJPs over all samples that these took, and as many JVPs; 0 for a plain matrix.
+        passes: VJPs over all samples that these took, and as many JVPs; VJPs alone where there were
+            no products; 0 for a plain matrix.
     """
 
     value: float

@@ -5,18 +5,23 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ntkscale.ntk import tiles
 from ntkscale.ntk.accumulate import Kind
 from ntkscale.ntk.differentiable import differentiable_kernel
 from ntkscale.ntk.engine import Engine, Method, Progress
 from ntkscale.ntk.forward import Choice, Model, as_function
-from ntkscale.ntk.inputs import Batch, each, prepared, same_form
+from ntkscale.ntk.inputs import Batch, count, each, prepared, same_form, tensors
 from ntkscale.ntk.jacobian import Columns, choose_route
-from ntkscale.ntk.memory import default_budget
+from ntkscale.ntk.memory import default_budget, filled
 from ntkscale.ntk.suitability import probe, undisturbed
+
+BLOCK = 4_096
+"""Rows and columns of a block on disk: 64 MiB of float32 for one output."""
 
 Output = Literal["trace", "diagonal", "full"] | int | Callable[[Any], Tensor]
 
@@ -75,6 +80,8 @@ def gram(
         raise ValueError(
             f"there is no method {method!r}; pass 'auto', 'structured' or 'jacobian'."
         )
+    if out is not None and Path(out).suffix != ".npy":
+        raise ValueError(f"out is {str(out)!r}; give the path of a .npy file.")
     if create_graph and out is not None:
         raise ValueError(
             "a kernel on disk has no autograd graph; leave out either out= or create_graph."
@@ -136,13 +143,51 @@ def _kernels(
                 forward, detached, Columns.of(forward.chosen, apart=False), sample_bytes, memory
             )
             return {"": differentiable_kernel(jacobian, x1, x2, kind, outputs)}
-        names = tuple(forward.chosen)
         engine = Engine(forward, kind, tuple(outputs), memory, sample_bytes, method, x1, x2)
+        if out is not None:
+            return {"": _on_disk(engine, out, progress)}
         kernels = engine.compute(apart=apart, progress=progress)
-        return {
-            name: _shaped(k, kind)
-            for name, k in zip(names if apart else ("",), kernels, strict=True)
-        }
+        names = tuple(forward.chosen) if apart else ("",)
+        return {name: _shaped(k, kind) for name, k in zip(names, kernels, strict=True)}
+
+
+def _on_disk(engine: Engine, out: str | Path, progress: Progress | None) -> Tensor:
+    """The kernel in a file, block by block."""
+    forward, kind = engine.forward, engine.kind
+    c = len(engine.outputs)
+    tail = {"trace": (), "diagonal": (c,), "full": (c, c)}[kind]
+    n1 = count(engine.x1)
+    n2 = n1 if engine.x2 is None else count(engine.x2)
+    engine.align(BLOCK)
+
+    def compute(rows: slice, columns: slice) -> Tensor:
+        shape = (engine.squares, rows.stop - rows.start, columns.stop - columns.start)
+        block = filled(shape, engine.dtype, forward.device)
+        engine.add_block(rows, columns, dict.fromkeys(forward.chosen, block))
+        return _shaped(block, kind)
+
+    made_of = tiles.fingerprint(
+        f"{type(forward.module).__qualname__} {forward.module}",
+        {name: p.detach() for name, p in (forward.rest | forward.chosen).items()},
+        sorted(forward.chosen),
+        *(tensors(x) for x in (engine.x1, engine.x2) if x is not None),
+        kind,
+        list(engine.outputs),
+        # How the work is cut shows in the last bits.
+        engine.chunk_rows,
+        torch.__version__,
+    )
+    found = tiles.stream(
+        out,
+        shape=(n1, n2, *tail),
+        dtype=np.dtype(np.float64 if engine.dtype == torch.float64 else np.float32),
+        block=BLOCK,
+        symmetric=engine.x2 is None,
+        fingerprint=made_of,
+        compute=compute,
+        progress=progress,
+    )
+    return torch.from_numpy(found)
 
 
 def _shaped(k: Float[Tensor, "G n1 n2"], kind: Kind) -> Tensor:

@@ -98,6 +98,11 @@ class Space:
         values, vectors = torch.linalg.eigh(self._projected[: self.size, : self.size])
         return values.flip(0), vectors.flip(1)
 
+    def largest_since(self, first: int) -> float:
+        """Largest Ritz value of the vectors from the `first` on, by themselves."""
+        part = self._projected[first : self.size, first : self.size]
+        return float(torch.linalg.eigvalsh(part)[-1])
+
     def leaving(
         self, coefficients: Float[Tensor, "m j"], pending: Float[Tensor, "p n"]
     ) -> Float[Tensor, "j"]:

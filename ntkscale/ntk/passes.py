@@ -49,6 +49,8 @@ class Passes:
         with contextlib.ExitStack() as stack:
             stack.enter_context(torch.inference_mode(mode=False))
             stack.enter_context(undisturbed(self.forward.device))
+            # torch itself calls what it deprecates, when forward mode is first used.
+            warnings.filterwarnings("ignore", message="`torch.jit.script`")
             if not self.fused:
                 warnings.filterwarnings("ignore", message="TF32 acceleration")
                 stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
@@ -208,7 +210,7 @@ def _within(gap: float, norm: float, v: Tensor) -> bool:
 
 
 def _damped(gradient: list[Tensor]) -> list[Tensor]:
-    """A direction in which every parameter counts alike; those whose gradient is rounding do not."""
+    """A direction in which all parameters count alike, but those whose gradient is rounding."""
     norms = [float(torch.linalg.vector_norm(g)) for g in gradient]
     least = 1e-3 * max(norms)
     return [

@@ -86,6 +86,7 @@ class Products:
         """Passes over all samples that one product takes in each of the two directions."""
         return 1 if self.full else len(self.outputs)
 
+    @torch.inference_mode(mode=False)
     @torch.no_grad()
     def times(self, v: Float[Tensor, "N k"]) -> Float[Tensor, "N k"]:
         """K V in the precision sums are taken in; each column is independent of the others.
@@ -94,6 +95,8 @@ class Products:
         """
         device = self.passes.forward.device
         v = v.detach().to(device, accumulator(device))
+        # A tensor made in inference mode cannot be written to outside it.
+        v = v.clone() if v.is_inference() else v
         result = torch.zeros_like(v)
         # A traced kernel is a sum over outputs: each output of each column is a direction.
         directions = [

@@ -1,7 +1,7 @@
 """The kernel from uses of parameters: probe once, capture batches, contract pairs of them."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,7 +11,7 @@ from ntkscale.ntk.accumulate import Kind
 from ntkscale.ntk.capture import Chunk, capture, operands_of
 from ntkscale.ntk.forward import Forward
 from ntkscale.ntk.gradients import GradientTerm, add_gradients
-from ntkscale.ntk.grams import GramTerm, add_grams
+from ntkscale.ntk.grams import GramTerm, add_gram
 from ntkscale.ntk.inputs import Batch, rows
 from ntkscale.ntk.suitability import gradient_of, tolerance
 from ntkscale.ntk.terms import Term, choose_terms, sizes_of
@@ -96,7 +96,7 @@ class Structured:
         # Checkpointed activations are computed anew when they are asked for.
         with self.forward.holding(self._leaves):
             terms, needed = choose_terms(
-                self.uses, self._leaves, banned, n, len(self.outputs), self.kind
+                self.uses, self.waist, self._leaves, banned, n, len(self.outputs)
             )
         return replace(self, terms=tuple(terms), needed=tuple(needed)) if terms else None
 
@@ -116,13 +116,15 @@ class Structured:
             moving=self.uses.moving,
         )
 
-    def contract(self, a: Chunk, b: Chunk, into: Mapping[str, Tensor]) -> None:
+    def contract(
+        self, a: Chunk, b: Chunk, into: Mapping[str, Tensor], tick: Callable[[float], object]
+    ) -> None:
         """Add the kernel of two batches to those `into`, each (G, n1, n2), by parameter.
 
         G is 1 for "trace", C for "diagonal", C^2 for "full". Where `a` is `b` the kernel is
-        completed by symmetry, to the bit.
+        completed by symmetry, to the bit. `tick` is told what share was done since the last time.
         """
-        contract(self.terms, a, b, self.kind, into)
+        contract(self.terms, a, b, self.kind, into, tick)
 
     def mistaken(self, x: Batch, chunk: Chunk) -> frozenset[str]:
         """Parameters whose kernel is not what plain autograd says, on two samples of this batch.
@@ -151,10 +153,10 @@ class Structured:
         contract(self.terms, pair, pair, "trace", found)
         wrong = set()
         for name, k in found.items():
-            g = torch.stack([one[name] for one in expected])
-            want = g @ g.T
+            g = [one[name] for one in expected]
+            want = torch.stack([torch.stack([torch.dot(u, w) for w in g]) for u in g])
             scale = float(want.diagonal().max())
-            gap = float((k[0].double() - want).abs().max())
+            gap = float((k[0] - want).abs().max())
             # Not a number on both sides is an answer too: the network has diverged.
             if math.isfinite(scale) and not gap <= 2 * tolerance(dtype, device) * scale:
                 wrong.add(name)
@@ -172,13 +174,20 @@ def _work(term: Term, uses: Uses, outputs: int, kind: Kind) -> int:
 
 
 def contract(
-    terms: Sequence[Term], a: Chunk, b: Chunk, kind: Kind, into: Mapping[str, Tensor]
+    terms: Sequence[Term],
+    a: Chunk,
+    b: Chunk,
+    kind: Kind,
+    into: Mapping[str, Tensor],
+    tick: Callable[[float], object] = lambda share: None,
 ) -> None:
     """Add the kernels of all terms; complete them by symmetry where `a` is `b`."""
-    add_grams([t for t in terms if isinstance(t, GramTerm)], a, b, kind, into)
     for term in terms:
-        if isinstance(term, GradientTerm):
+        if isinstance(term, GramTerm):
+            add_gram(term, a, b, kind, into)
+        else:
             add_gradients(term, a, b, kind, into)
+        tick(1 / len(terms))
     if a is b:
         for k in {id(k): k for k in into.values()}.values():
             mirror(k, kind)
@@ -186,19 +195,32 @@ def contract(
 
 def mirror(k: Tensor, kind: Kind) -> None:
     """Fill a square (G, n, n) above the diagonal: K_cd(x, x') = K_dc(x', x)."""
-    squares = k.shape[0]
-    count_ = math.isqrt(squares) if kind == "full" else squares
-    step = 512
+    squares, n = k.shape[:2]
+    across = math.isqrt(squares) if kind == "full" else 1
     for g in range(squares):
-        c, d = divmod(g, count_)
-        other = k[d * count_ + c] if kind == "full" else k[g]
-        for i in range(0, k.shape[1], step):
-            rows_ = slice(i, i + step)
-            k[g][:i, rows_] = other[rows_, :i].T
-            block = k[g][rows_, rows_]
-            block.copy_(torch.tril(block) + torch.tril(other[rows_, rows_], -1).T)
+        c, d = divmod(g, across)
+        other = k[d * across + c] if kind == "full" else k[g]
+        for i in range(0, n, _STEP):
+            below = slice(i, min(i + _STEP, n))
+            for j in range(0, i, _STEP):
+                beside = slice(j, j + _STEP)
+                turn_into(k[g][beside, below], other[below, beside])
+            block = k[g][below, below]
+            block.copy_(torch.tril(block) + torch.tril(other[below, below], -1).T)
+
+
+_STEP = 512
+"""Side of the squares that are transposed at a time, in the cache."""
+
+
+def turn_into(target: Tensor, source: Tensor) -> None:
+    """Write the transpose of a square.
+
+    Torch transposes whole blocks of memory well, and views of larger ones entry by entry.
+    """
+    target.copy_(source.contiguous().T.contiguous())
 
 
 def _real(g: Tensor) -> Tensor:
     g = torch.view_as_real(g) if g.is_complex() else g
-    return g.reshape(-1).double()
+    return g.reshape(-1).to(torch.promote_types(g.dtype, torch.float32))

@@ -8,7 +8,6 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from ntkscale.ntk.accumulate import Kind
 from ntkscale.ntk.factors import left_of
 from ntkscale.ntk.gradients import GradientTerm, Source
 from ntkscale.ntk.graph import Edge
@@ -16,6 +15,7 @@ from ntkscale.ntk.grams import GramTerm
 from ntkscale.ntk.rules import Product
 from ntkscale.ntk.sources import Arrangement, PullBack, arrangement
 from ntkscale.ntk.uses import Use, Uses
+from ntkscale.ntk.waist import Waist
 
 SMALL_PRODUCTS = 1.5
 """How much dearer a multiply-add is in the many small products that form gradients."""
@@ -37,7 +37,10 @@ class Sizes:
     indexed: bool
 
     def gram_cost(self, n: int, outputs: int) -> float:
-        """Multiply-adds of the symmetric kernel on n samples by two Gram matrices."""
+        """Multiply-adds of the symmetric kernel on n samples by two Gram matrices.
+
+        `outputs` is 0 where the cotangents are the same for all samples.
+        """
         entries = (n * self.positions) ** 2 / 2 * self.groups
         left = SUMMED if self.indexed else self.a
         return entries * (left + outputs * self.b + (SUMMED if self.positions > 1 else 0))
@@ -50,17 +53,22 @@ class Sizes:
 
 
 def choose_terms(
-    uses: Uses, leaves: dict[str, Tensor], banned: frozenset[str], n: int, outputs: int, kind: Kind
+    uses: Uses,
+    waist: Waist | None,
+    leaves: dict[str, Tensor],
+    banned: frozenset[str],
+    n: int,
+    outputs: int,
 ) -> tuple[list[Term], list[Use]]:
     """A term for every parameter that has rules for all its uses, and the uses they need.
 
     Args:
         uses: of a probe.
+        waist: its linear head, if there is one.
         leaves: the probe's parameters.
         banned: parameters that must not be touched.
         n: samples of the kernel, which decide what is cheapest.
         outputs: how many.
-        kind: what is summed over.
     """
     left_out = uses.unresolved | banned
     needed: list[Use] = []
@@ -94,7 +102,7 @@ def choose_terms(
         size = leaves[name].numel() * (2 if leaves[name].is_complex() else 1)
         for sources in _independent(with_places, arranged, pulls):
             term = GradientTerm(name, size, tuple(sources))
-            found.append(_cheaper(term, uses, n, outputs))
+            found.append(_cheaper(term, uses, waist, n, outputs))
     return _with_biases(found), needed
 
 
@@ -155,12 +163,15 @@ def sizes_of(uses: Sequence[tuple[int, Use]], uses_found: Uses) -> Sizes:
     return Sizes(groups, positions_, a, b, indexed)
 
 
-def _cheaper(term: GradientTerm, uses: Uses, n: int, outputs: int) -> Term:
+def _cheaper(
+    term: GradientTerm, uses: Uses, waist: Waist | None, n: int, outputs: int
+) -> Term:
     if not term.sliced:
         return term
     own = term.sources[0].uses
     sizes = sizes_of(own, uses)
-    if sizes.gram_cost(n, outputs) <= sizes.gradient_cost(n, outputs):
+    constant = waist is not None and all(use.node == waist.logits for _, use in own)
+    if sizes.gram_cost(n, 0 if constant else outputs) <= sizes.gradient_cost(n, outputs):
         return GramTerm(term.name, None, own)
     return term
 

@@ -39,13 +39,11 @@ class Entry:
         build: makes the module, from the global random state.
         inputs: what one sample is.
         keep: parameters left as built; all others are moved away from where they start.
-        loose: float32 may be wrong by this many times more than elsewhere.
     """
 
     build: Callable[[], nn.Module]
     inputs: Spec
     keep: tuple[str, ...] = ()
-    loose: float = 1.0
 
 
 class Program(nn.Module):
