@@ -23,7 +23,7 @@ TILE = 32
 
 
 @dataclass(frozen=True)
-class Plan:
+class Cut:
     """How the kernel is cut up to stay within a memory budget.
 
     Attributes:
@@ -39,7 +39,7 @@ class Plan:
     @classmethod
     def fit(
         cls, n1: int, n2: int | None, outputs: int, kind: Kind, row_bytes: int, memory: int
-    ) -> "Plan":
+    ) -> "Cut":
         """The cut with the fewest Jacobian rows computed twice; never less than a sample a side.
 
         n2 is None for the symmetric kernel, which needs no second side while all of it fits.
@@ -62,22 +62,22 @@ def panels(
     *,
     outputs: Sequence[int],
     kind: Kind,
-    plan: Plan,
+    cut: Cut,
     progress: Callable[[int, int], object] | None,
 ) -> Iterator[tuple[int, int, list[Float[Tensor, "rows n2 ..."]]]]:
     """Rows [first, last) of the kernel, one panel after the other, for each block of columns.
 
     Where `x2` is None a panel reaches only to its own last row: the rest follows by symmetry.
     """
-    groups = [outputs[i : i + plan.outputs] for i in range(0, len(outputs), plan.outputs)]
+    groups = [outputs[i : i + cut.outputs] for i in range(0, len(outputs), cut.outputs)]
     tail = {"trace": (), "diagonal": (len(outputs),), "full": (len(outputs),) * 2}[kind]
     n1, device = count(x1), jacobian.forward.device
-    starts = range(0, n1, plan.rows)
+    starts = range(0, n1, cut.rows)
 
     def others(first: int) -> int:
         return first if x2 is None else count(x2)
 
-    total = sum(min(plan.rows, n1 - i) + others(i) for i in starts) * len(outputs)
+    total = sum(min(cut.rows, n1 - i) + others(i) for i in starts) * len(outputs)
     done = 0
 
     def tick(rows: int) -> None:
@@ -87,7 +87,7 @@ def panels(
             progress(done, total)
 
     for first in starts:
-        last = min(first + plan.rows, n1)
+        last = min(first + cut.rows, n1)
         width = last if x2 is None else count(x2)
         panel = [
             torch.zeros(last - first, width, *tail, dtype=_sums(device), device=device)
@@ -101,8 +101,8 @@ def panels(
             if x2 is None:
                 for k, block in enumerate(left):
                     _add(panel[k][:, first:], block, block, kind, at)
-            for start in range(0, others(first), max(1, plan.columns)):
-                stop = min(start + plan.columns, others(first))
+            for start in range(0, others(first), max(1, cut.columns)):
+                stop = min(start + cut.columns, others(first))
                 right = jacobian.rows(
                     rows(x1 if x2 is None else x2, slice(start, stop)), group, tick
                 )

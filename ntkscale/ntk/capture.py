@@ -180,7 +180,11 @@ def _cotangents(
         if waist.logits in layouts:
             weights = waist.at_logits[picked][:, None].to(dtype)
             found[waist.logits] = Cotangents(weights=weights)
-        at_head = {i: f for i, f in waist.features.items() if layouts.get(i) == Layout(0, 1, 1)}
+        at_head = {
+            i: f
+            for i, f in waist.features.items()
+            if layouts.get(i) == Layout(0, 1, f.shape[0])
+        }
     if at_head and waist is not None and waist.head is not None:
         h = graph.gradient_edge(waist.head)
         ones = torch.ones(graph.shape(waist.head), dtype=y.dtype, device=y.device)
@@ -188,10 +192,7 @@ def _cotangents(
         shared = torch.autograd.grad([h], edges, [ones], retain_graph=True)
         for (i, feature), b in zip(at_head.items(), shared, strict=True):
             weights = waist.weight[picked][:, feature.to(y.device)].to(dtype)
-            # The layout is (samples, ...): one position where by_sample puts them.
-            found[i] = Cotangents(
-                shared=by_sample(b, layouts[i]).to(dtype), weights=weights[:, None]
-            )
+            found[i] = Cotangents(shared=by_sample(b, layouts[i]).to(dtype), weights=weights)
     rest = [i for i in layouts if i not in found]
     dense: list[list[Tensor]] = [[] for _ in rest]
     if rest:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ntkscale.ntk.accumulate import Kind, Plan, panels
+from ntkscale.ntk.accumulate import Kind, Cut, panels
 from ntkscale.ntk.capture import Chunk, UnlikeProbe
 from ntkscale.ntk.forward import Forward
 from ntkscale.ntk.inputs import Batch, count, rows
@@ -231,7 +231,7 @@ class Engine:
         x1 = rows(self.x1, r)
         x2 = None if symmetric else rows(self.x1 if self.x2 is None else self.x2, s)
         jacobian = choose_route(forward, x1, columns, self.sample_bytes, self.memory)
-        plan = Plan.fit(
+        cut = Cut.fit(
             count(x1),
             None if x2 is None else count(x2),
             len(self.outputs),
@@ -249,7 +249,7 @@ class Engine:
             told = share * done / total
 
         for first, last, panel in panels(
-            jacobian, x1, x2, outputs=self.outputs, kind=self.kind, plan=plan, progress=rows_done
+            jacobian, x1, x2, outputs=self.outputs, kind=self.kind, cut=cut, progress=rows_done
         ):
             for k, part in zip(targets, panel, strict=True):
                 squares = _squares(part, self.kind).to(k.dtype)

@@ -7,7 +7,7 @@ the model returns is differentiated.
 
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,12 +35,14 @@ class Forward:
         rest: all other parameters, detached, and copies of all buffers, so that a forward that
             writes into its buffers leaves the model as it was.
         select: picks the output out of what the model returns; None where it returns a tensor.
+        unfused: run recurrent layers as the operations they are made of, not as one.
     """
 
     module: nn.Module
     chosen: dict[str, Tensor]
     rest: dict[str, Tensor]
     select: Callable[[Any], Any] | None
+    unfused: bool = False
 
     def __call__(self, chosen: Mapping[str, Tensor], x: Batch) -> Float[Tensor, "n C"]:
         """Outputs of a batch with values for the chosen parameters: see `run`."""
@@ -53,7 +55,11 @@ class Forward:
 
         A backward pass belongs inside: what is checkpointed runs the module once more.
         """
-        with _reparametrize_module(self.module, {**self.rest, **chosen}, tie_weights=True):
+        with ExitStack() as stack:
+            if self.unfused:
+                stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
+            values = {**self.rest, **chosen}
+            stack.enter_context(_reparametrize_module(self.module, values, tie_weights=True))
             yield
 
     def run(self, x: Batch) -> Float[Tensor, "n C"]:

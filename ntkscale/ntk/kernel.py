@@ -137,7 +137,7 @@ def _kernels(
     with undisturbed(forward.device):
         detached = each(torch.Tensor.detach, x1)
         outputs_count, sample_bytes = probe(forward, detached)
-        kind, outputs = _outputs(output, outputs_count)
+        kind, outputs = outputs_of(output, outputs_count)
         if create_graph:
             jacobian = choose_route(
                 forward, detached, Columns.of(forward.chosen, apart=False), sample_bytes, memory
@@ -199,7 +199,12 @@ def _shaped(k: Float[Tensor, "G n1 n2"], kind: Kind) -> Tensor:
     return k.view(c, c, *k.shape[1:]).permute(2, 3, 0, 1)
 
 
-def _outputs(output: Output, count: int) -> tuple[Kind, Sequence[int]]:
+def outputs_of(output: Output, count: int) -> tuple[Kind, Sequence[int]]:
+    """What becomes of a model's outputs, and which of them count.
+
+    Raises:
+        ValueError: there is no such output.
+    """
     if callable(output) or output == "trace":
         return "trace", range(count)
     if output == "diagonal":

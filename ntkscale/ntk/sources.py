@@ -69,6 +69,8 @@ def arrangement(graph: Graph, source: Edge, leaves: dict[str, Tensor]) -> Arrang
         0,
     ):
         return Arrangement(name, "turned", own)
+    if p.is_meta:
+        return Arrangement(name, "some", own) if graph.only_shaping[source[0]] else None
     # Digits in a base that the source's numbers hold exactly; the first run counts from one, so
     # that places which receive nothing show.
     base = 1 << (8 if p.dtype in (torch.bfloat16, torch.float16) else 20)

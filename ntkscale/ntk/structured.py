@@ -19,6 +19,10 @@ from ntkscale.ntk.uses import Use, Uses, find_uses, probe_batch
 from ntkscale.ntk.waist import Waist, find_waist
 
 
+_FUSED = "MkldnnRnn"
+"""Whole recurrent layers in one operation, which has no rule: their parts do."""
+
+
 @dataclass(frozen=True)
 class Structured:
     """How the kernel of some parameters is computed from their uses.
@@ -61,10 +65,14 @@ class Structured:
 
         None where nothing can be had this way.
         """
-        uses = find_uses(forward, x if whole else probe_batch(x))
+        sample = x if whole else probe_batch(x)
+        uses = find_uses(forward, sample)
+        if uses is not None and any(name.startswith(_FUSED) for name in uses.graph.names):
+            forward = replace(forward, unfused=True)
+            uses = find_uses(forward, sample)
         if uses is None:
             return None
-        waist = find_waist(uses)
+        waist = None if uses.outputs.is_meta else find_waist(uses)
         structured = cls(forward, uses, waist, (), (), tuple(outputs), kind)
         return structured.without(frozenset(), n)
 

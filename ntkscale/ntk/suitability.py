@@ -50,6 +50,7 @@ def undisturbed(device: torch.device) -> Iterator[None]:
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         stack.enter_context(warnings.catch_warnings())
         warnings.filterwarnings("ignore", message="There is a performance drop")
+        warnings.filterwarnings("ignore", message="TF32 acceleration on top of oneDNN")
         if "torch._dynamo" in sys.modules:
             # Compiled parts inside the model run as they were written.
             stack.enter_context(torch.compiler.set_stance("force_eager"))

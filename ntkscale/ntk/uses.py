@@ -93,10 +93,34 @@ def find_uses(forward: Forward, x: Batch) -> Uses | None:
         if not y.requires_grad:
             return None
         graph = Graph.of(y, leaves)
+        if y.is_meta:
+            return _resolve(graph, y, _layouts_by_size(forward, x, graph))
         layouts, dead = probe_layouts(graph, y)
     if dead:
         layouts = _layouts_elsewhere(forward, x, graph) | layouts
     return _resolve(graph, y, layouts)
+
+
+def _layouts_by_size(forward: Forward, x: Batch, graph: Graph) -> dict[int, Layout]:
+    """Sample axes told by which sizes grow with the batch: all there is without numbers.
+
+    Good for counting; where samples and positions share an axis their order stays unknown.
+    """
+    n = count(x)
+    more = each(lambda t: t.new_empty((2 * n, *t.shape[1:])), x)
+    leaves = leaves_of(forward.chosen)
+    with forward.holding(leaves):
+        larger = Graph.of(forward.run(visible(more)), leaves)
+    if larger.signature != graph.signature:
+        return {}
+    layouts = {}
+    for i in range(len(graph.nodes)):
+        if _asked(graph, i):
+            pairs = zip(graph.shape((i, 0)), larger.shape((i, 0)), strict=True)
+            grown = [axis for axis, (small, large) in enumerate(pairs) if large == 2 * small]
+            if len(grown) == 1:
+                layouts[i] = Layout(grown[0], 1, graph.shape((i, 0))[grown[0]] // n)
+    return layouts
 
 
 def _layouts_elsewhere(forward: Forward, x: Batch, graph: Graph) -> dict[int, Layout]:

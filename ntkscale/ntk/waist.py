@@ -55,8 +55,8 @@ class Waist:
     Attributes:
         head: edge of the features h (n, F); None where the head takes something else.
         weight: (C, F), cotangent of every output at every feature, the same for all samples.
-        features: for nodes with one feature an entry, the feature of every entry of its output
-            (whole numbers, of the output's shape without the sample axis, which comes first).
+        features: for nodes with one feature an entry, the feature of every entry of its output:
+            whole numbers (k, ...) for an output (n k, ...), whose samples come first.
         logits: node of the head itself, whose cotangents are the same numbers for all samples.
         at_logits: (C, O), those numbers.
     """
@@ -139,9 +139,10 @@ def _constant_cotangents(graph: Graph, y: Tensor, edge: Edge) -> Tensor | None:
 
 def _one_feature_an_entry(graph: Graph, head: Edge, logits: int) -> dict[int, Tensor]:
     """Follow the features back while every entry reaches one of them alone."""
-    count = math.prod(graph.shape(head)[1:])
+    count = graph.shape(head)[1]
     features: dict[int, Tensor | None] = {}
-    known = torch.arange(count)
+    n = graph.shape(head)[0]
+    known = torch.arange(count)[None]
     # From the head downwards: a node is settled once all that use it are.
     for i in reversed(graph.upwards):
         own: list[Tensor | None] = []
@@ -149,30 +150,34 @@ def _one_feature_an_entry(graph: Graph, head: Edge, logits: int) -> dict[int, Te
             if j == logits and graph.inputs[j][slot] == head:
                 own.append(known if head == (i, 0) else None)
             elif j in features and graph.inputs[j][slot] == (i, 0):
-                own.append(_through(graph, j, slot, features[j]))
+                own.append(_through(graph, j, slot, features[j], n))
             else:
                 own.append(None)
         if own and all(f is not None and torch.equal(f, own[0]) for f in own):  # type: ignore[arg-type]
-            if graph.shape((i, 0))[1:] == tuple(own[0].shape):  # type: ignore[union-attr]
-                features[i] = own[0]
+            features[i] = own[0]
     return {i: f for i, f in features.items() if f is not None}
 
 
-def _through(graph: Graph, j: int, slot: int, feature: Tensor | None) -> Tensor | None:
+def _through(
+    graph: Graph, j: int, slot: int, feature: Tensor | None, n: int
+) -> Tensor | None:
     """Feature of every entry of one input of a node, from those of its output."""
     edge = graph.inputs[j][slot]
     if feature is None or edge is None:
         return None
     name, shape = graph.names[j], graph.shape(edge)
-    if len(shape) < 1 or shape[0] != graph.shape((j, 0))[0]:
+    if len(shape) < 1 or shape[0] % n:
         return None
-    inner = shape[1:]
+    inner = (shape[0] // n, *shape[1:])
     if name in _ELEMENTWISE or name in _BINARY:
         return feature if tuple(feature.shape) == inner else None
     if name in _RESHAPING:
+        # Samples come first on both sides, so each one's entries stay together and in order.
         return feature.reshape(inner) if feature.numel() == math.prod(inner) else None
+    if inner[0] != 1 or feature.shape[0] != 1:
+        return None
     if name in ("MeanBackward1", "SumBackward1"):
-        return _reduced(graph.nodes[j], feature, shape)
+        return _reduced(graph.nodes[j], feature, inner)
     if name == "NativeBatchNormBackward0" and slot == 0:
         return None if graph.nodes[j]._saved_training else feature
     return _channelwise(feature, inner) if name in _POOLING else None
@@ -186,15 +191,15 @@ def _reduced(node: Any, feature: Tensor, shape: tuple[int, ...]) -> Tensor | Non
         return None
     if not node._saved_keepdim:
         for axis in axes:
-            feature = feature.unsqueeze(axis - 1)
-    return feature.expand(shape[1:]).contiguous()
+            feature = feature.unsqueeze(axis)
+    return feature.expand(shape).contiguous()
 
 
-def _channelwise(feature: Tensor, inner: tuple[int, ...]) -> Tensor | None:
+def _channelwise(feature: Tensor, shape: tuple[int, ...]) -> Tensor | None:
     """Features that depend on the channel alone, spread over the space that was pooled."""
-    if len(inner) < 2 or feature.shape[0] != inner[0]:
+    if len(shape) < 3 or feature.shape[1] != shape[1]:
         return None
-    channel = feature.reshape(inner[0], -1)
+    channel = feature.reshape(shape[1], -1)
     if not bool((channel == channel[:, :1]).all()):
         return None
-    return channel[:, :1].reshape(-1, *(1,) * (len(inner) - 1)).expand(inner).contiguous()
+    return channel[:, :1].reshape(1, -1, *(1,) * (len(shape) - 2)).expand(shape).contiguous()
