@@ -6,7 +6,10 @@ factor of width, richness or number of outputs is put in.
 Kernels
     gram                 the kernel on one or two sets of inputs: traced, diagonal, full
     gram_by_parameter    the kernel of every parameter in one pass; their sum is the kernel
+    plan                 what `gram` would do, its work, memory and time, before doing it
     verify               the damaged blocks of a kernel on disk (`gram(out=path)`)
+    operator             the kernel as an operator that is never formed: products, leading
+                         eigenpairs, trace, spectral density
     unwrap               the module under the wrappers of compilation and data parallelism
 
 Measures (plain arrays in, plain numbers out; autograd goes through them)
@@ -18,11 +21,22 @@ Measures (plain arrays in, plain numbers out; autograd goes through them)
     eigensystem          eigenvalues, largest first, and eigenvectors with a fixed sign
     fix_signs            that sign, for eigenvectors from elsewhere
     target_power         squared target coefficient on each eigenvector, per sample
+
+For any symmetric positive semi-definite operator, given as a function that multiplies by it
+    largest_eigenvalues  block Lanczos, with a residual for every pair
+    estimate_trace       Hutch++, with an interval
+    spectral_density     stochastic Lanczos quadrature, with intervals
 """
 
+from ntkscale.ntk.density import SpectralDensity, spectral_density
 from ntkscale.ntk.eigen import eigensystem, fix_signs, target_power
 from ntkscale.ntk.forward import unwrap
+from ntkscale.ntk.hutchpp import estimate_trace
+from ntkscale.ntk.interval import Estimate
 from ntkscale.ntk.kernel import gram, gram_by_parameter
+from ntkscale.ntk.kernel_operator import KernelOperator
+from ntkscale.ntk.lanczos import EigenPairs, largest_eigenvalues
+from ntkscale.ntk.matrix_free import operator
 from ntkscale.ntk.measures import (
     alignment,
     effective_rank,
@@ -30,17 +44,29 @@ from ntkscale.ntk.measures import (
     kernel_distance,
     trace,
 )
+from ntkscale.ntk.plan import KernelPlan, ParameterPlan, plan
 from ntkscale.ntk.tiles import verify
 
 __all__ = [
+    "EigenPairs",
+    "Estimate",
+    "KernelOperator",
+    "KernelPlan",
+    "ParameterPlan",
+    "SpectralDensity",
     "alignment",
     "effective_rank",
     "eigensystem",
+    "estimate_trace",
     "fix_signs",
     "gram",
     "gram_by_parameter",
     "kernel_change",
     "kernel_distance",
+    "largest_eigenvalues",
+    "operator",
+    "plan",
+    "spectral_density",
     "target_power",
     "trace",
     "unwrap",

@@ -136,8 +136,7 @@ def capture(
             _same_layouts(graph, y, uses)
         dtype = torch.promote_types(y.dtype, torch.float32)
         operands = tuple(
-            tuple(_ready(t, dtype) for t in operands_of(use, graph.nodes[use.node]))
-            for use in uses
+            tuple(_ready(t, dtype) for t in operands_of(use, graph.nodes[use.node])) for use in uses
         )
         found = _cotangents(graph, y, uses, waist, outputs, dtype)
     return Chunk(n, len(outputs), operands, found)
@@ -181,9 +180,7 @@ def _cotangents(
             weights = waist.at_logits[picked][:, None].to(dtype)
             found[waist.logits] = Cotangents(weights=weights)
         at_head = {
-            i: f
-            for i, f in waist.features.items()
-            if layouts.get(i) == Layout(0, 1, f.shape[0])
+            i: f for i, f in waist.features.items() if layouts.get(i) == Layout(0, 1, f.shape[0])
         }
     if at_head and waist is not None and waist.head is not None:
         h = graph.gradient_edge(waist.head)

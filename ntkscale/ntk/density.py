@@ -54,7 +54,7 @@ class SpectralDensity:
     def sum_of(self, function: Callable[[Tensor], Tensor]) -> Estimate:
         """The sum of a function over all eigenvalues: moments, effective dimension, log det.
 
-        The interval is Student's over the random vectors. It is without bias for polynomials of
+        The interval is `mean_interval`'s over the random vectors, without bias for polynomials of
         degree up to 2 m - 1; another function's quadrature error comes on top.
         """
         sampled = (function(self.nodes) * self.weights).sum(1)

@@ -10,16 +10,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ntkscale.ntk.accumulate import Kind, Cut, panels
+from ntkscale.ntk.accumulate import Cut, Kind, panels
 from ntkscale.ntk.capture import Chunk, UnlikeProbe
 from ntkscale.ntk.forward import Forward
 from ntkscale.ntk.inputs import Batch, count, rows
 from ntkscale.ntk.jacobian import Columns, choose_route
 from ntkscale.ntk.memory import filled, out_of_memory
 from ntkscale.ntk.structured import Structured, turn_into
+from ntkscale.ntk.suitability import probe
 
-Method = Literal["auto", "structured", "jacobian"]
+Method = Literal["auto", "structured", "jacobian", "products"]
 Progress = Callable[[int, int], object]
+
+
+MIXED = 3
+"""Least samples of a batch in which mixing them would show."""
 
 
 @dataclass
@@ -31,7 +36,6 @@ class Engine:
         kind: what becomes of the outputs.
         outputs: which outputs.
         memory: bytes it may hold beside the kernel.
-        sample_bytes: what autograd keeps for one sample.
         method: which routes are allowed.
         x1: samples of the rows.
         x2: samples of the columns; None for the symmetric kernel.
@@ -41,11 +45,11 @@ class Engine:
     kind: Kind
     outputs: tuple[int, ...]
     memory: int
-    sample_bytes: int
     method: Method
     x1: Batch
     x2: Batch | None
     structured: Structured | None = None
+    _sample_bytes: int = 0
     _chunk_rows: int = 0
     _chunks: "OrderedDict[tuple[int, int, int], Chunk]" = field(default_factory=OrderedDict)
 
@@ -54,6 +58,9 @@ class Engine:
         if self.method != "jacobian":
             self.structured = Structured.of(self.forward, self.x1, n, self.outputs, self.kind)
             self._settle(n)
+        # What the check on two samples of a batch against each by itself has not settled.
+        if not self._sample_bytes and (self.remaining or self._chunk_rows < MIXED):
+            self._probe()
         if self.method == "structured" and self.remaining:
             raise ValueError(
                 f"the parameters {sorted(self.remaining)[:3]} are used in ways that no rule "
@@ -119,6 +126,7 @@ class Engine:
             except UnlikeProbe:
                 # These samples take a path of their own: no rule is sure of them.
                 self.structured = None
+                self._probe()
             except RuntimeError as error:
                 if not out_of_memory(error) or self._chunk_rows <= 1:
                     raise
@@ -155,6 +163,8 @@ class Engine:
                 return
         wrong = self.structured.mistaken(sample, chunk)
         if wrong:
+            # A forward for which no kernel is defined is wrong everywhere.
+            self._probe()
             self.structured = self.structured.without(wrong, n)
             if self.structured is None or self.structured.mistaken(
                 sample, chunk := self.structured.capture(sample)
@@ -163,10 +173,13 @@ class Engine:
                 return
         self._chunks[(1, first.start, first.stop)] = chunk
 
+    def _probe(self) -> None:
+        _, self._sample_bytes = probe(self.forward, self.x1)
+
     def _fitting(self, n: int) -> int:
         """Samples of a chunk such that two of them and the work on them fit the budget."""
         assert self.structured is not None
-        held = self.sample_bytes + self.structured.sample_bytes
+        held = self.structured.sample_bytes
         return self.memory // max(1, held) if n * held <= self.memory else self.memory // (2 * held)
 
     def _chunk(self, side: int, span: slice) -> Chunk:
@@ -230,7 +243,7 @@ class Engine:
         columns = Columns.of(chosen, apart=apart)
         x1 = rows(self.x1, r)
         x2 = None if symmetric else rows(self.x1 if self.x2 is None else self.x2, s)
-        jacobian = choose_route(forward, x1, columns, self.sample_bytes, self.memory)
+        jacobian = choose_route(forward, x1, columns, self._sample_bytes, self.memory)
         cut = Cut.fit(
             count(x1),
             None if x2 is None else count(x2),

@@ -1,7 +1,8 @@
 """The two factors of a linear map's gradient, laid out for products.
 
-The gradient of a weight for output c of sample i is sum_p left_ip (x) right_cip over positions p. So
-the kernel is sum_pq (left_ip . left_jq) (right_cip . right_djq): two Gram matrices, entry by entry.
+The gradient of a weight for output c of sample i is sum_p left_ip (x) right_cip over positions p.
+So the kernel is sum_pq (left_ip . left_jq) (right_cip . right_djq): two Gram matrices, entry by
+entry.
 """
 
 from collections.abc import Sequence
@@ -108,9 +109,9 @@ class Factors:
         groups = max(1, len(left))
         one = rights[0]
         if len(rights) == 1 and one.weights is not None:
-            shared = [] if one.shared is None else [
-                _as_rows([one.shared[:, g]]) for g in range(groups)
-            ]
+            shared = (
+                [] if one.shared is None else [_as_rows([one.shared[:, g]]) for g in range(groups)]
+            )
             return cls(positions, left, index, rule.rows, [], shared, one.weights)
         dense = [
             [_as_rows([_dense(r, c, chunk.n)[:, g] for r in rights]) for c in range(chunk.outputs)]

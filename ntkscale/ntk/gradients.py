@@ -70,10 +70,10 @@ class GradientTerm:
     @property
     def sliced(self) -> bool:
         """Whether gradients can be formed a slice at a time: one source, products alike."""
-        if len(self.sources) > 1 or self.sources[0].pull_back is not None:
+        source, *others = self.sources
+        if others or source.pull_back is not None:
             return False
-        rules = [use.rule for _, use in self.sources[0].uses]
-        first = rules[0]
+        first, *_ = rules = [use.rule for _, use in source.uses]
         return isinstance(first, Product) and all(
             isinstance(r, Product) and (r.left_first, r.rows) == (first.left_first, first.rows)
             for r in rules
@@ -185,7 +185,12 @@ class _Sliced:
         rule = uses[0][1].rule
         assert isinstance(rule, Product)
         outputs, one = chunk.outputs, rights[0]
-        if kind == "trace" and one.shared is not None and one.weights is not None and not rights[1:]:
+        if (
+            kind == "trace"
+            and one.shared is not None
+            and one.weights is not None
+            and not rights[1:]
+        ):
             # The sum over outputs of products is one product.
             size = one.weights.square().sum(0).sqrt()[None, :, None]
             rights, outputs = [Rights([one.shared * size])], 1
@@ -260,10 +265,7 @@ def _add_shared(left: _Sliced, right: _Sliced, kind: Kind, target: Tensor) -> No
     """
     assert left.weights is not None
     w = left.weights
-    if kind == "full":
-        pairs = (w[:, None] * w[None]).flatten(0, 1)
-    else:
-        pairs = w.square()
+    pairs = (w[:, None] * w[None]).flatten(0, 1) if kind == "full" else w.square()
     for span in left.spans(1):
         one = left.form(-1, span, 0)
         two = one if left is right else right.form(-1, span, 1)

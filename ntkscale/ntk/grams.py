@@ -17,8 +17,9 @@ from ntkscale.ntk.capture import Chunk
 from ntkscale.ntk.factors import Factors
 from ntkscale.ntk.uses import Use
 
-ROWS = 512
-"""Rows of a tile. Its three squares of float32 fill 3 MiB, and longer products are no faster."""
+ROWS = 256
+"""Rows of a tile. Larger products are no faster, and smaller squares leave out more of the half
+that symmetry gives; four squares of float32 fill 1 MiB."""
 
 LEAST = 128
 """Rows below which products lose speed."""
@@ -54,9 +55,7 @@ class _Place(NamedTuple):
 _FIRST = (_Place(0),)
 
 
-def add_gram(
-    term: GramTerm, a: Chunk, b: Chunk, kind: Kind, into: Mapping[str, Tensor]
-) -> None:
+def add_gram(term: GramTerm, a: Chunk, b: Chunk, kind: Kind, into: Mapping[str, Tensor]) -> None:
     """Add the kernel of one term to those `into`, each (G, n1, n2).
 
     G is 1 for "trace", C for "diagonal", C^2 for "full". Where `a` is `b`, entries above the
@@ -66,12 +65,58 @@ def add_gram(
     left = Factors.of(term.uses, a)
     right = left if symmetric else Factors.of(term.uses, b)
     work = _Squares()
-    step = max(1, tile_rows(a.n * left.positions) // left.positions)
-    for i in range(0, a.n, step):
-        rows = slice(i, min(i + step, a.n))
-        for j in range(0, rows.stop if symmetric else b.n, step):
-            columns = slice(j, min(j + step, b.n))
-            _add_tile(term, left, right, rows, columns, symmetric and i == j, kind, into, work)
+    for rows, columns in _tiles(a.n, b.n, left.positions, symmetric):
+        diagonal = symmetric and rows == columns
+        _add_tile(term, left, right, rows, columns, diagonal, kind, into, work)
+
+
+def add_traced_grams(terms: Sequence[GramTerm], a: Chunk, b: Chunk, into: Tensor) -> None:
+    """Add the sum of traced kernels with one position a sample to `into` (n1, n2).
+
+    All terms tile by tile, so that the kernel passes through memory once. Where `a` is `b`, what
+    `into` has up to the diagonal is completed by symmetry.
+    """
+    symmetric = a is b
+    lefts = [Factors.of(t.uses, a) for t in terms]
+    rights = lefts if symmetric else [Factors.of(t.uses, b) for t in terms]
+    work = _Squares()
+    for rows, columns in _tiles(a.n, b.n, 1, symmetric):
+        total = None
+        for term, left, right in zip(terms, lefts, rights, strict=True):
+            for g in range(left.groups):
+                products = _left_products(left, right, g, rows, columns, work)
+                if term.bias is not None:
+                    products += 1
+                ((_, other),) = _cotangent_products(
+                    left, right, g, rows, columns, False, "trace", work
+                )
+                if total is None:
+                    total = torch.mul(products, other, out=work.square("total", products))
+                elif isinstance(other, Tensor):
+                    total.addcmul_(products, other)
+                else:
+                    total.add_(products, alpha=other)
+        assert total is not None
+        target = into[rows, columns]
+        if not symmetric:
+            target += total
+        elif rows == columns:
+            total += target
+            target.copy_(torch.tril(total) + torch.tril(total, -1).T)
+        else:
+            total += target
+            target.copy_(total)
+            turned = work.square("turned", total.T)
+            into[columns, rows].copy_(turned.copy_(total.T))
+
+
+def _tiles(n1: int, n2: int, positions: int, symmetric: bool) -> Iterator[tuple[slice, slice]]:
+    """Rows and columns of the tiles; symmetric, up to the diagonal."""
+    step = max(1, tile_rows(max(n1, n2) * positions) // positions)
+    for i in range(0, n1, step):
+        rows = slice(i, min(i + step, n1))
+        for j in range(0, rows.stop if symmetric else n2, step):
+            yield rows, slice(j, min(j + step, n2))
 
 
 class _Squares:
@@ -79,6 +124,13 @@ class _Squares:
 
     def __init__(self) -> None:
         self.known: dict[tuple[str, int, int], Tensor] = {}
+
+    def square(self, name: str, like: Tensor) -> Tensor:
+        """The memory of this name for a matrix of this shape."""
+        key = (name, like.shape[0], like.shape[1])
+        if key not in self.known:
+            self.known[key] = like.new_empty(like.shape)
+        return self.known[key]
 
     def product(self, name: str, left: Tensor, right: Tensor) -> Tensor:
         """left @ right^T in the memory of this name."""
@@ -139,9 +191,7 @@ def _summed(t: Tensor, positions: int) -> Tensor:
     return t.view(n, positions, m * positions).sum(1).view(n, m, positions).sum(2)
 
 
-def _left_products(
-    a: Factors, b: Factors, g: int, r: slice, s: slice, work: _Squares
-) -> Tensor:
+def _left_products(a: Factors, b: Factors, g: int, r: slice, s: slice, work: _Squares) -> Tensor:
     """Products of activations; of looked-up rows, whether they are the same."""
     if a.index is None or b.index is None:
         return work.product("left", a.left[g][r], b.left[g][s])

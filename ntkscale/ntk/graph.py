@@ -17,7 +17,16 @@ LEAF = "torch::autograd::AccumulateGrad"
 SHAPING = frozenset(
     f"{name}Backward{i}"
     for name in (
-        *("T", "Transpose", "Permute", "View", "UnsafeView", "ReshapeAlias", "Squeeze", "Unsqueeze"),
+        *(
+            "T",
+            "Transpose",
+            "Permute",
+            "View",
+            "UnsafeView",
+            "ReshapeAlias",
+            "Squeeze",
+            "Unsqueeze",
+        ),
         *("Slice", "Select", "Split", "SplitWithSizes", "Unbind", "Clone", "Alias", "ToCopy"),
         *("Narrow", "Unflatten", "Flatten", "Contiguous", "Detach", "AsStrided"),
     )

@@ -41,15 +41,15 @@ def estimate_trace(
         progress: called with the products done and their total.
 
     Returns:
-        The trace. Its interval is Student's for the mean of the samples, so it is exact where they
-        are normal: many eigenvalues outside the sketch. It ends at the trace within the sketch,
-        below which a positive semi-definite matrix cannot be.
+        The trace. Its interval is that of the mean of the samples (`mean_interval`) and ends at the
+        trace within the sketch, below which a positive semi-definite matrix cannot be. Measured on
+        five decays of 80 eigenvalues, at level 0.95: it covers 0.92 to 0.94.
 
     Source: Meyer, Musco, Musco and Woodruff 2021, "Hutch++: Optimal stochastic trace estimation",
     algorithm 1.
 
     Raises:
-        ValueError: fewer than 6 products, or a level outside (0, 1).
+        ValueError: fewer than 6 products, a level outside (0, 1), or a product that is not finite.
     """
     if products < 6:
         raise ValueError(f"{products} products make no interval; give at least 6.")

@@ -3,20 +3,20 @@
 A tensor reaches the model as ``model(x)``, a tuple as ``model(*x)``, a dict as ``model(**x)``.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-Batch = Tensor | tuple[Tensor, ...] | Mapping[str, Tensor]
+Batch = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 
 
 def arguments(x: Batch) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
     """What a model is called with: positional and named arguments."""
     if isinstance(x, Tensor):
         return (x,), {}
-    return (tuple(x), {}) if isinstance(x, (tuple, list)) else ((), dict(x))
+    return ((), dict(x)) if isinstance(x, Mapping) else (tuple(x), {})
 
 
 def tensors(x: Batch) -> list[Tensor]:
@@ -29,9 +29,9 @@ def each(change: Callable[[Tensor], Tensor], x: Batch) -> Batch:
     """The batch with every tensor changed."""
     if isinstance(x, Tensor):
         return change(x)
-    if isinstance(x, (tuple, list)):
-        return tuple(change(t) for t in x)
-    return {name: change(t) for name, t in x.items()}
+    if isinstance(x, Mapping):
+        return {name: change(t) for name, t in x.items()}
+    return tuple(change(t) for t in x)
 
 
 def count(x: Batch) -> int:

@@ -12,13 +12,16 @@ from torch import Tensor
 
 from ntkscale.ntk import tiles
 from ntkscale.ntk.accumulate import Kind
+from ntkscale.ntk.by_products import kernel_by_products
 from ntkscale.ntk.differentiable import differentiable_kernel
 from ntkscale.ntk.engine import Engine, Method, Progress
 from ntkscale.ntk.forward import Choice, Model, as_function
 from ntkscale.ntk.inputs import Batch, count, each, prepared, same_form, tensors
 from ntkscale.ntk.jacobian import Columns, choose_route
 from ntkscale.ntk.memory import default_budget, filled
-from ntkscale.ntk.suitability import probe, undisturbed
+from ntkscale.ntk.suitability import look, probe, undisturbed
+
+METHODS = ("auto", "structured", "jacobian", "products")
 
 BLOCK = 4_096
 """Rows and columns of a block on disk: 64 MiB of float32 for one output."""
@@ -45,7 +48,8 @@ def gram(
         model: any module, also wrapped by `torch.compile` or data parallelism, with one row of
             outputs for each sample; or a pair (module, values by name for its parameters and
             buffers), such as one member of an ensemble.
-        x1: inputs, samples first; moved to the parameters' device.
+        x1: inputs, samples first: a tensor for model(x), a tuple for model(*x), a dict for
+            model(**x); moved to the parameters' device.
         x2: a second set of inputs; None computes the symmetric kernel on `x1` at half the cost.
         output: "trace" sums over outputs, (n1, n2); "diagonal" keeps c = d, (n1, n2, C); "full"
             keeps all, (n1, n2, C, C); an integer is the kernel of that output alone, (n1, n2); a
@@ -53,32 +57,44 @@ def gram(
             entries are then traced. Axes of the output behind the first are flattened into C.
         params: names of parameters, or a predicate of name and parameter over the trainable ones;
             None is every trainable parameter. A tied parameter counts once, under any of its names.
-        method: "jacobian" is the one method there is; "auto" picks it.
+        method: "auto" takes rules where operations have them and gradients sample by sample for
+            the other parameters; "structured" allows rules alone, "jacobian" gradients alone;
+            "products" multiplies by unit vectors, with one direction in parameter space in memory.
         create_graph: keep the autograd graph, so that the kernel can be differentiated with respect
             to the inputs and the parameters. The whole Jacobian is then held, whatever `memory` is.
-        memory: budget in bytes for the Jacobian rows held at a time; None is 1 GiB, or an eighth
-            of a CUDA device's memory. The kernel itself and one panel of it come on top.
-            Too small a budget costs time, never an error: rows are computed again.
-        out: path of a `.npy` file the kernel is written to panel by panel through a memory map;
-            the returned tensor is that map. The file appears under its name once it is complete.
-        progress: called with the Jacobian rows (one output of one sample) done and their total.
+        memory: budget in bytes for what is held beside the kernel; None is a quarter of what is
+            free. Too small a budget costs time, never an error: work is cut and repeated, and cut
+            again where memory runs out all the same.
+        out: path of a `.npy` file the kernel is written to block by block, see `ntk.tiles`: a job
+            that is killed goes on when it is called again, `torchrun` spreads it over processes,
+            and `ntk.verify` checks the file. The returned tensor is a memory map of it.
+        progress: called with what is done and the total, in pairs of samples.
 
     Returns:
         The kernel on the parameters' device (in main memory with `out`), float64 for a float64
-        model and float32 otherwise; sums are taken in float64. Bitwise symmetric if `x2` is None.
+        model and float32 otherwise. Bitwise symmetric if `x2` is None. A view for "diagonal" and
+        "full", whose squares (n1, n2) lie together in memory.
 
-    Cost: C backward passes of single samples for each sample, C n1 n2 multiply-adds for each
-    parameter (half if symmetric). The model's training flags, gradients, buffers and the random
-    states are left as they were.
+    Cost: a forward pass and C backward passes over all samples, without gradients of weights, and
+    for each parameter what `ntk.plan` says. Two samples are held against plain autograd. The
+    model's training flags, gradients, buffers and the random states are left as they were.
 
     Raises:
         ValueError: the forward is random or mixes the samples of a batch; an output, method or
-            parameter that does not exist; empty inputs; inputs of unequal shape.
+            parameter that does not exist; empty inputs; inputs of unequal shape; with
+            method="structured", a parameter without a rule.
         TypeError: `model` is not a module.
+        OSError: with `out`, no room on disk, found out before anything is computed.
+
+    Source: Jacot, Gabriel, Hongler 2018; the two Gram matrices of a linear map: Goodfellow 2015,
+    "Efficient per-example gradient computations"; Novak et al. 2022, "Fast finite width NTK".
     """
-    if method not in ("auto", "structured", "jacobian"):
+    if method not in METHODS:
+        raise ValueError(f"there is no method {method!r}; pass one of {', '.join(METHODS)}.")
+    if method == "products" and (create_graph or out is not None):
         raise ValueError(
-            f"there is no method {method!r}; pass 'auto', 'structured' or 'jacobian'."
+            "method='products' gives a plain kernel in memory; leave out out= and create_graph, or "
+            "pass method='auto'."
         )
     if out is not None and Path(out).suffix != ".npy":
         raise ValueError(f"out is {str(out)!r}; give the path of a .npy file.")
@@ -135,15 +151,27 @@ def _kernels(
     if memory is None:
         memory = default_budget(forward.device)
     with undisturbed(forward.device):
-        detached = each(torch.Tensor.detach, x1)
-        outputs_count, sample_bytes = probe(forward, detached)
-        kind, outputs = outputs_of(output, outputs_count)
         if create_graph:
+            detached = each(torch.Tensor.detach, x1)
+            outputs_count, sample_bytes = probe(forward, detached)
+            kind, outputs = outputs_of(output, outputs_count)
             jacobian = choose_route(
                 forward, detached, Columns.of(forward.chosen, apart=False), sample_bytes, memory
             )
             return {"": differentiable_kernel(jacobian, x1, x2, kind, outputs)}
-        engine = Engine(forward, kind, tuple(outputs), memory, sample_bytes, method, x1, x2)
+        kind, outputs = outputs_of(output, look(forward, x1))
+        if method == "products":
+            k = kernel_by_products(
+                forward,
+                x1,
+                x2,
+                kind=kind,
+                outputs=tuple(outputs),
+                memory=memory,
+                progress=progress,
+            )
+            return {"": _shaped(k.to(Columns.of(forward.chosen, apart=False).dtype), kind)}
+        engine = Engine(forward, kind, tuple(outputs), memory, method, x1, x2)
         if out is not None:
             return {"": _on_disk(engine, out, progress)}
         kernels = engine.compute(apart=apart, progress=progress)

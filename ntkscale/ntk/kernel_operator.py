@@ -92,10 +92,10 @@ class KernelOperator:
         return result.numpy(force=True) if isinstance(given, np.ndarray) else result
 
     def diagonal(self, *, progress: Progress | None = None) -> Float[Tensor, "N"]:
-        """The diagonal, exactly: squared norms of each sample's gradients, summed over outputs
-        unless they are kept apart.
+        """The diagonal, exactly: squared norms of the samples' gradients.
 
-        Costs C backward passes over all samples, about as much as one product.
+        They are summed over outputs unless those are kept apart. Costs C backward passes over all
+        samples, about as much as one product that sums over outputs.
 
         Args:
             progress: called with the samples done and their number.
@@ -122,12 +122,14 @@ class KernelOperator:
     ) -> Estimate:
         """The trace by Hutch++ with an interval, or exactly, as the sum of the diagonal.
 
-        The exact one costs about as much as one product wherever :meth:`diagonal` does, so it is
-        the better choice for most models. Arguments and source at `estimate_trace`.
+        The exact one costs about as much as one product that sums over outputs, so it is the better
+        choice unless there are many outputs. Arguments and source at `estimate_trace`.
         """
         if exact:
             value = float(self.diagonal(progress=progress).double().sum())
-            return Estimate(value, (value, value), level, products=0, passes=len(self._linear.outputs))
+            return Estimate(
+                value, (value, value), level, products=0, passes=len(self._linear.outputs)
+            )
         found = estimate_trace(
             self._linear.times,
             self.shape[0],

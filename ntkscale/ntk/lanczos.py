@@ -90,8 +90,8 @@ def largest_eigenvalues(
         block: vectors multiplied together.
         most: stop after about so many products, converged or not; None is 20 k + 500.
         memory: budget in bytes for basis and images, 16 n bytes a vector in float64. It is exceeded
-            where it holds fewer than k + 8 block vectors. A smaller basis means restarts, and they
-            cost products.
+            where it holds fewer than k + 8 block vectors, and by the vectors of the second look. A
+            smaller basis means restarts, which cost a few products.
         precision: what the products are accurate to. Eigenvalues below a hundred of its roundings
             of lambda_1 count as zero.
         device: where the matrix lives.
@@ -121,10 +121,7 @@ def largest_eigenvalues(
     x = space.directions(space.random(block))
     due, looks = k, 0
     while True:
-        x = search.step(x)
-        if x.shape[0] < block:
-            # The vectors so far are closed under the matrix: its other eigenvectors need new ones.
-            x = torch.cat([x, space.directions(space.random(block - x.shape[0]), beside=x)])
+        x = search.filled(search.step(x), block)
         over = x.shape[0] == 0 or search.products >= most
         if search.products < due and not over:
             continue
@@ -137,7 +134,7 @@ def largest_eigenvalues(
             x, looks, before = search.second_look(x, block, found), looks + 1, found
             found = search.pairs(x)
             new = found.exceeds(before, k, tolerance) or found.rising(k)
-            if found.complete(k) and not new and space.size > len(before.values):
+            if (found.complete(k) and not new) or x.shape[0] == 0:
                 return search.result(found)
         # Looking costs what a small product costs; for a large basis it is done less often.
         due = search.products + max(1, (space.size - 300) // 20)
@@ -193,9 +190,9 @@ class _Search:
         self.scale = 0.0
         self.products = self.iterations = self.restarts = 0
 
-    def step(self, x: Float[Tensor, "b n"], beside: Tensor | None = None) -> Float[Tensor, "d n"]:
+    def step(self, x: Float[Tensor, "b n"], *, restart: bool = True) -> Float[Tensor, "d n"]:
         """Multiply directions, take them in, and return those that their images point to."""
-        if beside is None and self.space.size + x.shape[0] > self.capacity:
+        if restart and self.space.size + x.shape[0] > self.capacity:
             values, coefficients = self.space.ritz()
             keep = self.k + (self.capacity - self.k) // 2
             self.space.compress(values[:keep], coefficients[:, :keep])
@@ -205,30 +202,43 @@ class _Search:
         self.iterations += 1
         self.space.add(x, images)
         self.scale = max(self.scale, float(torch.linalg.vector_norm(images, dim=1).max()))
-        return self.space.directions(images, beside, self.scale)
+        return self.space.directions(images, scale=self.scale)
+
+    def filled(self, x: Float[Tensor, "d n"], block: int) -> Float[Tensor, "b n"]:
+        """Random directions beside those there are, up to a block of them; none in a full space."""
+        if x.shape[0] >= block:
+            return x
+        # The vectors so far are closed under the matrix: its other eigenvectors need new ones.
+        fresh = self.space.random(block - x.shape[0])
+        return torch.cat([x, self.space.directions(fresh, beside=x)])
 
     def second_look(self, held: Float[Tensor, "h n"], block: int, found: _Found) -> Tensor:
-        """Block products of fresh random vectors, clear of the space and of the `held` directions.
+        """Block products of fresh random vectors from outside the space.
 
-        A block sees at most as many copies of an eigenvalue as it has vectors, and a random vector
-        outside the space sees those that are left. Their part outgrows the rest as the Chebyshev
-        polynomials do.
+        A random vector sees whatever eigenvectors the space has missed. Their part of it outgrows
+        the rest as the Chebyshev polynomials do, which says when the look is over.
+
+        Args:
+            held: directions that the first search would take next.
+            block: how many random vectors.
+            found: what the first search has found.
 
         Returns:
-            The held directions, which the first search would take next, and those of the new one.
+            What is left of the held directions, and those that the new search would take next.
         """
-        x = self.space.directions(self.space.random(block), beside=held)
+        x = self.space.directions(self.space.random(block))
         first, steps = self.space.size, 0
         reach = MISSED * max(float(found.values[self.k - 1]), found.zero)
         while x.shape[0] and steps < LONGEST:
-            x, steps = self.step(x, beside=held), steps + 1
+            x, steps = self.step(x, restart=False), steps + 1
             rest = self.space.largest_since(first)
             if rest <= 0 or rest > reach:
                 break
             growth = math.acosh(max(1 + 1e-9, 2 * reach / rest - 1))
             if steps * growth >= math.log(2 * math.sqrt(SEEN * (self.space.n - first))):
                 break
-        return torch.cat([held, x])
+        held = self.space.directions(held)
+        return self.filled(torch.cat([held, self.space.directions(x, beside=held)]), block)
 
     def pairs(self, pending: Float[Tensor, "p n"]) -> _Found:
         """Rayleigh-Ritz; `pending` holds everything that images have outside the space."""

@@ -14,10 +14,7 @@ LEAST = 256 << 20
 
 def default_budget(device: torch.device) -> int:
     """A quarter of the memory that is free on the device, in bytes."""
-    if device.type == "cuda":
-        free = torch.cuda.mem_get_info(device)[0]
-    else:
-        free = _free_main_memory()
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _free_main_memory()
     return max(LEAST, free // 4)
 
 
@@ -43,8 +40,10 @@ def room(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tens
 
 def filled(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
     """A tensor of zeros, from `room`."""
-    return room(shape, dtype, device).zero_() if math.prod(shape) else torch.zeros(
-        tuple(shape), dtype=dtype, device=device
+    return (
+        room(shape, dtype, device).zero_()
+        if math.prod(shape)
+        else torch.zeros(tuple(shape), dtype=dtype, device=device)
     )
 
 

@@ -69,27 +69,30 @@ class Passes:
         One forward pass serves all stacks; each costs t backward passes.
         """
         leaves = {name: p.detach().requires_grad_() for name, p in self.forward.chosen.items()}
-        y = self.forward(leaves, x)
         parameters = list(leaves.values())
-        for stack in cotangents:
-            if not y.requires_grad:
-                yield [p.new_zeros(stack.shape[0], *p.shape) for p in parameters]
-            elif self.together and stack.shape[0] > 1:
-                found = torch.autograd.grad(
-                    y,
-                    parameters,
-                    stack.to(y.dtype),
-                    retain_graph=True,
-                    allow_unused=True,
-                    is_grads_batched=True,
-                )
-                yield [
-                    p.new_zeros(stack.shape[0], *p.shape) if g is None else g
-                    for p, g in zip(parameters, found, strict=True)
-                ]
-            else:
-                single = [_gradients(y, parameters, v.to(y.dtype)) for v in stack]
-                yield [torch.stack(parts) for parts in zip(*single, strict=True)]
+        with self.forward.holding(leaves):
+            y = self.forward.run(x)
+            for stack in cotangents:
+                yield self._back(y, parameters, stack.to(y.dtype))
+
+    def _back(self, y: Tensor, parameters: list[Tensor], stack: Tensor) -> list[Tensor]:
+        if not y.requires_grad:
+            return [p.new_zeros(stack.shape[0], *p.shape) for p in parameters]
+        if self.together and stack.shape[0] > 1:
+            found = torch.autograd.grad(
+                y,
+                parameters,
+                stack,
+                retain_graph=True,
+                allow_unused=True,
+                is_grads_batched=True,
+            )
+            return [
+                p.new_zeros(stack.shape[0], *p.shape) if g is None else g
+                for p, g in zip(parameters, found, strict=True)
+            ]
+        single = [_gradients(y, parameters, v) for v in stack]
+        return [torch.stack(parts) for parts in zip(*single, strict=True)]
 
     def push_forward(
         self, x: Batch, tangents: Iterable[list[Float[Tensor, "t ..."]]]
@@ -124,28 +127,28 @@ class Passes:
 
     def _twice_back(self, x: Batch, tangents: Iterable[list[Tensor]]) -> Iterator[Tensor]:
         leaves = {name: p.detach().requires_grad_() for name, p in self.forward.chosen.items()}
-        y = self.forward(leaves, x)
-        w = torch.zeros_like(y, requires_grad=True)
-        gradients: list[Tensor | None] = [None] * len(leaves)
-        if y.requires_grad:
-            gradients = list(
-                torch.autograd.grad(
-                    y, list(leaves.values()), w, create_graph=True, allow_unused=True
+        with self.forward.holding(leaves):
+            y = self.forward.run(x)
+            w = torch.zeros_like(y, requires_grad=True)
+            gradients: list[Tensor | None] = [None] * len(leaves)
+            if y.requires_grad:
+                chosen = list(leaves.values())
+                gradients = list(
+                    torch.autograd.grad(y, chosen, w, create_graph=True, allow_unused=True)
                 )
-            )
-        at = [i for i, g in enumerate(gradients) if g is not None and g.requires_grad]
-        heads = [g for g in gradients if g is not None and g.requires_grad]
-        for stack in tangents:
-            single = []
-            for j in range(stack[0].shape[0]):
-                along = [stack[i][j] for i in at]
-                (found,) = (
-                    torch.autograd.grad(heads, w, along, retain_graph=True, allow_unused=True)
-                    if heads
-                    else (None,)
-                )
-                single.append(torch.zeros_like(y) if found is None else found)
-            yield torch.stack(single).detach()
+            heads = {i: g for i, g in enumerate(gradients) if g is not None and g.requires_grad}
+            for stack in tangents:
+                single = [torch.zeros_like(y)] * stack[0].shape[0]
+                for j in range(len(single) if heads else 0):
+                    (found,) = torch.autograd.grad(
+                        list(heads.values()),
+                        w,
+                        [stack[i][j] for i in heads],
+                        retain_graph=True,
+                        allow_unused=True,
+                    )
+                    single[j] = single[j] if found is None else found
+                yield torch.stack(single).detach()
 
 
 def choose(forward: Forward, x: Batch) -> Passes:

@@ -15,7 +15,7 @@ from ntkscale.ntk.jacobian import Columns
 from ntkscale.ntk.kernel import Output, outputs_of
 from ntkscale.ntk.memory import default_budget
 from ntkscale.ntk.structured import Structured
-from ntkscale.ntk.suitability import probe, undisturbed
+from ntkscale.ntk.suitability import look, undisturbed
 from ntkscale.ntk.terms import SMALL_PRODUCTS, Term, sizes_of
 from ntkscale.ntk.uses import leaves_of, probe_batch
 
@@ -130,13 +130,7 @@ def plan(
         memory = default_budget(torch.device("cpu") if meta else forward.device)
     with undisturbed(forward.device):
         try:
-            if meta:
-                sample = probe_batch(x1)
-                y = forward(forward.chosen, sample)
-                outputs_count, sample_bytes = y.shape[1], 0
-            else:
-                outputs_count, sample_bytes = probe(forward, x1)
-            kind, outputs = outputs_of(output, outputs_count)
+            kind, outputs = outputs_of(output, look(forward, x1))
             structured = Structured.of(forward, x1, max(n1, n2), outputs, kind)
             forward_work = _forward_work(forward, x1)
         except (NotImplementedError, RuntimeError) as error:
@@ -150,7 +144,7 @@ def plan(
     pairs = n1 * n2 / (2 if x2 is None else 1)
     total_n = n1 + (0 if x2 is None else n2)
     rows = _rows(forward, structured, pairs, total_n, c)
-    held = sample_bytes + (0 if structured is None else structured.sample_bytes)
+    held = 0 if structured is None else structured.sample_bytes
     fits = max(1, memory // max(1, held))
     largest = max(n1, n2)
     chunk = largest if largest <= fits else max(1, fits // 2)
@@ -188,7 +182,8 @@ def _rows(
     forward: Forward, structured: Structured | None, pairs: float, n: int, outputs: int
 ) -> list[ParameterPlan]:
     found: dict[str, ParameterPlan] = {}
-    for term in () if structured is None else structured.terms:
+    for term in structured.terms if structured is not None else ():
+        assert structured is not None
         method, work = _work(term, structured, pairs, n, outputs)
         for k, name in enumerate(term.names):
             known = found.get(name)
@@ -237,7 +232,7 @@ def _rate(device: torch.device, dtype: torch.dtype) -> float:
     for _ in range(4):
         _finish(a)
         started = time.perf_counter()
-        a @ a
+        torch.mm(a, a)
         _finish(a)
         best = min(best, time.perf_counter() - started)
     return side**3 / best

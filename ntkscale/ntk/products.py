@@ -176,11 +176,10 @@ def products(
     """
     with undisturbed(forward.device):
         size, sample_bytes = probe(forward, x)
-    passes = choose(forward, x)
     if output is not None and not -size <= output < size:
         raise ValueError(f"output {output} does not exist; the model has {size}, counted from 0.")
     return Products.of(
-        passes,
+        choose(forward, x),
         x,
         outputs=tuple(range(size)) if output is None else (output % size,),
         size=size,

@@ -233,7 +233,9 @@ def _spread(scale: Callable[[Any], float] | None = None) -> Callable[..., Rule |
 
 
 def _repeated(node: Any, layout: Layout, out: Shape, source: Shape) -> Rule | None:
-    per_sample = tuple(layout.pre * layout.post if i == layout.axis else s for i, s in enumerate(out))
+    per_sample = tuple(
+        layout.pre * layout.post if i == layout.axis else s for i, s in enumerate(out)
+    )
     wide = (1,) * (len(per_sample) - len(source)) + source
     if per_sample != wide:
         return None

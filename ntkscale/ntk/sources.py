@@ -148,7 +148,8 @@ class PullBack:
                 for g in gradients
             ]
             found = [
-                None if parts[0] is None else torch.stack(parts) for parts in zip(*each, strict=True)
+                None if parts[0] is None else torch.stack(parts)
+                for parts in zip(*each, strict=True)
             ]
         k = gradients.shape[0]
         return {

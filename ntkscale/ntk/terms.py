@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ntkscale.ntk.factors import left_of
 from ntkscale.ntk.gradients import GradientTerm, Source
-from ntkscale.ntk.graph import Edge
 from ntkscale.ntk.grams import GramTerm
+from ntkscale.ntk.graph import Edge
 from ntkscale.ntk.rules import Product
 from ntkscale.ntk.sources import Arrangement, PullBack, arrangement
 from ntkscale.ntk.uses import Use, Uses
@@ -21,7 +21,7 @@ SMALL_PRODUCTS = 1.5
 """How much dearer a multiply-add is in the many small products that form gradients."""
 
 SUMMED = 8.0
-"""What multiplying two Gram matrices and summing over positions costs, in multiply-adds an entry."""
+"""Multiply-adds that an entry costs when Gram matrices are multiplied and summed over positions."""
 
 Term = GramTerm | GradientTerm
 
@@ -94,9 +94,7 @@ def choose_terms(
     place = {id(use): k for k, use in enumerate(needed)}
     found: list[Term] = []
     arranged = {use.source: arrangement(uses.graph, use.source, leaves) for use in needed}
-    pulls = {
-        s: PullBack(uses.graph, s, leaves) for s, where in arranged.items() if where is None
-    }
+    pulls = {s: PullBack(uses.graph, s, leaves) for s, where in arranged.items() if where is None}
     for name, own in by_parameter.items():
         with_places = [(place[id(use)], use) for use in own]
         size = leaves[name].numel() * (2 if leaves[name].is_complex() else 1)
@@ -163,9 +161,7 @@ def sizes_of(uses: Sequence[tuple[int, Use]], uses_found: Uses) -> Sizes:
     return Sizes(groups, positions_, a, b, indexed)
 
 
-def _cheaper(
-    term: GradientTerm, uses: Uses, waist: Waist | None, n: int, outputs: int
-) -> Term:
+def _cheaper(term: GradientTerm, uses: Uses, waist: Waist | None, n: int, outputs: int) -> Term:
     if not term.sliced:
         return term
     own = term.sources[0].uses

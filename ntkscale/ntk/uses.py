@@ -6,7 +6,7 @@ adapter. What lies between the parameter and its use does not depend on the samp
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from ntkscale.ntk.graph import LEAF, Edge, Graph
 from ntkscale.ntk.inputs import Batch, count, each, rows
 from ntkscale.ntk.ownership import PROBE, SCALES, Layout, find_layout, is_dead, probe_tolerance
 from ntkscale.ntk.rules import Rule, rule_for
+from ntkscale.ntk.suitability import counting_kept
 
 _MOVING = ("Index", "Gather", "Scatter", "Sort", "Topk", "MaskedS", "Take", "Put", "Roll")
 """Operations that may send samples elsewhere in a way that depends on the data."""
@@ -53,6 +54,7 @@ class Uses:
         uses: those with a known sample axis and a rule.
         unresolved: parameters with another use; no rule may be applied to any part of them.
         moving: samples may be moved about by their data: the axes are asked for in every batch.
+        kept: bytes autograd keeps for one sample.
     """
 
     graph: Graph
@@ -60,7 +62,7 @@ class Uses:
     uses: list[Use]
     unresolved: frozenset[str]
     moving: bool
-    layouts: dict[int, Layout] = field(repr=False)
+    kept: int
 
 
 def leaves_of(chosen: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -89,16 +91,17 @@ def find_uses(forward: Forward, x: Batch) -> Uses | None:
     """
     leaves = leaves_of(forward.chosen)
     with forward.holding(leaves):
-        y = forward.run(visible(x))
+        with counting_kept(forward) as kept:
+            y = forward.run(visible(x))
         if not y.requires_grad:
             return None
         graph = Graph.of(y, leaves)
         if y.is_meta:
-            return _resolve(graph, y, _layouts_by_size(forward, x, graph))
+            return _resolve(graph, y, _layouts_by_size(forward, x, graph), kept[0])
         layouts, dead = probe_layouts(graph, y)
     if dead:
         layouts = _layouts_elsewhere(forward, x, graph) | layouts
-    return _resolve(graph, y, layouts)
+    return _resolve(graph, y, layouts, kept[0])
 
 
 def _layouts_by_size(forward: Forward, x: Batch, graph: Graph) -> dict[int, Layout]:
@@ -137,7 +140,11 @@ def _layouts_elsewhere(forward: Forward, x: Batch, graph: Graph) -> dict[int, La
         if not y.requires_grad:
             return {}
         other = Graph.of(y, leaves)
-        return probe_layouts(other, y)[0] if other.signature == graph.signature else {}
+        if other.signature != graph.signature:
+            return {}
+        # Where parameters decide what goes where, sizes may differ.
+        found, _ = probe_layouts(other, y)
+        return {i: a for i, a in found.items() if other.shape((i, 0)) == graph.shape((i, 0))}
 
 
 def probe_batch(x: Batch) -> Batch:
@@ -184,7 +191,7 @@ def _asked(graph: Graph, i: int) -> bool:
     return any(e is not None and graph.from_parameters[e[0]] for e in graph.inputs[i])
 
 
-def _resolve(graph: Graph, y: Tensor, layouts: dict[int, Layout]) -> Uses:
+def _resolve(graph: Graph, y: Tensor, layouts: dict[int, Layout], kept: int) -> Uses:
     """Tell data from parameters, and give each use its rule."""
     # What is made of parameters but has a sample axis, such as a token repeated for every sample or
     # a row looked up by the input, is data: its own inputs are uses.
@@ -213,7 +220,7 @@ def _resolve(graph: Graph, y: Tensor, layouts: dict[int, Layout]) -> Uses:
         is_data and graph.names[i] != LEAF and _moves(graph.names[i])
         for i, is_data in enumerate(data)
     )
-    return Uses(graph, y, uses, frozenset(unresolved), moving, layouts)
+    return Uses(graph, y, uses, frozenset(unresolved), moving, kept // y.shape[0])
 
 
 def _use(graph: Graph, i: int, slot: int, source: Edge, layout: Layout | None) -> Use | None:

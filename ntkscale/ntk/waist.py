@@ -29,9 +29,7 @@ _ELEMENTWISE = frozenset(
     )
     for i in range(3)
 )
-_BINARY = frozenset(
-    f"{name}Backward{i}" for name in ("Mul", "Div", "Add", "Sub") for i in range(2)
-)
+_BINARY = frozenset(f"{name}Backward{i}" for name in ("Mul", "Div", "Add", "Sub") for i in range(2))
 _RESHAPING = frozenset(
     f"{name}Backward{i}"
     for name in ("View", "UnsafeView", "ReshapeAlias", "Squeeze", "Unsqueeze")
@@ -158,9 +156,7 @@ def _one_feature_an_entry(graph: Graph, head: Edge, logits: int) -> dict[int, Te
     return {i: f for i, f in features.items() if f is not None}
 
 
-def _through(
-    graph: Graph, j: int, slot: int, feature: Tensor | None, n: int
-) -> Tensor | None:
+def _through(graph: Graph, j: int, slot: int, feature: Tensor | None, n: int) -> Tensor | None:
     """Feature of every entry of one input of a node, from those of its output."""
     edge = graph.inputs[j][slot]
     if feature is None or edge is None:

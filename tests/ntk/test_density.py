@@ -1,6 +1,7 @@
 """`spectral_density` against exact eigenvalues: counts, moments and density within intervals."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -95,7 +96,7 @@ def test_known_eigenpairs_are_exact_and_sharpen_the_rest():
     values = torch.arange(1, n + 1, dtype=torch.float64) ** -1.5
     (k,) = matrices(values, 1)
     known = largest_eigenvalues(lambda v: k @ v, n, 30, tolerance=1e-6)
-    options = {"probes": 6, "steps": 40, "seed": SEED}
+    options: Any = {"probes": 6, "steps": 40, "seed": SEED}
     plain, sharp = (
         spectral_density(lambda v: k @ v, n, known=pairs, **options) for pairs in (None, known)
     )
@@ -130,7 +131,7 @@ def test_density_follows_a_power_law_and_sums_to_the_count():
 def test_repeats_itself_reports_and_leaves_the_random_state():
     (k,), state = matrices(SPECTRA["slow"], 1), torch.get_rng_state()
     seen: list[tuple[int, int]] = []
-    options = {"probes": 3, "steps": 5}
+    options: Any = {"probes": 3, "steps": 5}
     one = spectral_density(
         lambda v: k @ v, N, seed=2, progress=lambda *at: seen.append(at), **options
     )
@@ -152,7 +153,7 @@ def test_small_and_flat_matrices():
 
 def test_refuses():
     known = largest_eigenvalues(lambda v: v, 6, 6)
-    refusals = {
+    refusals: dict[str, Any] = {
         "at least 2": {"probes": 1},
         "interval": {"steps": 0},
         "same matrix": {"known": largest_eigenvalues(lambda v: v, 5, 2)},

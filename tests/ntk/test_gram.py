@@ -229,6 +229,23 @@ def test_kernels_by_parameter_and_their_sum(name, route):
         )
 
 
+@pytest.mark.parametrize("name", ["mlp", "cnn", "attention", "tied"])
+@pytest.mark.parametrize("method", ["structured", "jacobian", "products"])
+def test_every_method_gives_the_same_kernel(name, method):
+    model, x1, x2 = draw(name, SEEDS[0])
+    for second in (None, x2):
+        for output in ("trace", "diagonal", "full", 1):
+            want = kernel(model, x1, second, output=output)
+            got = ntk.gram(model, x1, second, output=output, method=method)
+            assert (got - want).abs().max() <= 1e-10 * want.abs().max()
+
+
+def test_rules_alone_are_refused_where_they_do_not_reach():
+    model, x, _ = draw("halting", SEEDS[0])
+    with pytest.raises(ValueError, match=r"step\.(weight|bias).*method='auto'"):
+        ntk.gram(model, x, method="structured")
+
+
 def test_parameters_by_name_predicate_and_alias():
     model, x, _ = draw("tied modules", SEEDS[0])
     want = kernel(model, x, params=["first.weight"])
@@ -395,7 +412,7 @@ def test_forwards_without_a_kernel_are_refused(model, says):
     [
         ({"output": 3}, "output 3 does not exist; the model has 3"),
         ({"output": "sum"}, "no output 'sum'"),
-        ({"method": "products"}, "no method 'products'"),
+        ({"method": "products", "create_graph": True}, "plain kernel in memory"),
         ({"method": "fastest"}, "no method 'fastest'"),
         ({"params": ["0.wieght"]}, "did you mean .*0.weight"),
         ({"params": []}, "empty"),
