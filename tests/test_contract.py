@@ -28,6 +28,8 @@ SIGNATURES: list[tuple[Callable[..., Any], list[str], dict[str, Any]]] = [
             "progress": None,
         },
     ),
+    (ntk.operator, ["model", "x"], {"output": "trace"}),
+    (ntk.plan, ["model"], {}),
     (scaling.fit_power_law, ["x", "y"], {"offset": False}),
     (scaling.source_capacity, ["eigenvalues", "power"], {"tail": 0.0}),
     (scaling.regime, ["alpha", "beta"], {}),

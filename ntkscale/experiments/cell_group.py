@@ -15,7 +15,7 @@ from ntkscale.experiments.cells import Cell
 from ntkscale.experiments.settings import WandbMode
 from ntkscale.reporting import WandbLog
 from ntkscale.runs import RunFolder
-from ntkscale.tracking import KernelTracker
+from ntkscale.tracking import MEMORY, KernelTracker
 from ntkscale.training import Ensemble, Optimisation, Outcome, Trainer
 
 
@@ -173,7 +173,8 @@ class CellGroup:
             inputs, targets = task.inputs[: cell.spectrum], task.targets[: cell.spectrum]
             scale = float(network.gamma) ** 2 / targets.shape[1]
             started = time.perf_counter()
-            tensors["spectrum_kernel"] = scale * ntk.gram(network, inputs).to("cpu", torch.float64)
+            kernel = ntk.gram(network, inputs, memory=MEMORY)
+            tensors["spectrum_kernel"] = scale * kernel.to("cpu", torch.float64)
             tensors["spectrum_targets"] = targets.to("cpu", torch.float64)
             self._spectrum_seconds += time.perf_counter() - started
         return tensors

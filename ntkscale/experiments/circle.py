@@ -34,7 +34,7 @@ from ntkscale.networks import MLP, Network
 from ntkscale.runs import RunFolder
 from ntkscale.tasks import Task, circle, circle_q
 from ntkscale.theory.arc_cosine import circle_eigenvalues
-from ntkscale.tracking import default_measurements, log_spaced
+from ntkscale.tracking import MEMORY, default_measurements, log_spaced
 from ntkscale.training import Optimisation, lazy_flow
 
 EXPERIMENT = "circle"
@@ -234,7 +234,8 @@ class _Learned:
     def __call__(self, network: Network) -> float:
         """Training mse (without tail) of the exact lazy flow of this network's initial kernel."""
         inputs = self.task.inputs.to(network.gamma)
-        kernel = float(network.gamma) ** 2 * ntk.gram(network, inputs).cpu().double()
+        kernel = ntk.gram(network, inputs, memory=MEMORY).cpu().double()
+        kernel *= float(network.gamma) ** 2
         return float(lazy_flow(kernel, self.task.targets, [self.lazy_time]).mse[0])
 
 

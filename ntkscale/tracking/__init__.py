@@ -3,10 +3,11 @@
 KernelTracker          measures the kernel on a fixed probe set, one row at a time
 default_measurements   how many snapshots stay below 5 % of a training run
 default_steps          the log-spaced steps at which to take that many
+MEMORY                 the kernel engine's budget where equal runs must end with equal bits
 log_spaced             log-spaced numbers from first to last
 """
 
 from ntkscale.tracking.schedule import default_measurements, default_steps, log_spaced
-from ntkscale.tracking.tracker import KernelTracker
+from ntkscale.tracking.tracker import MEMORY, KernelTracker
 
-__all__ = ["KernelTracker", "default_measurements", "default_steps", "log_spaced"]
+__all__ = ["MEMORY", "KernelTracker", "default_measurements", "default_steps", "log_spaced"]

@@ -20,6 +20,11 @@ PER_DECADE = 8
 """Snapshots a decade of steps where no schedule is given."""
 
 
+MEMORY = 1 << 30
+"""Default budget of the kernel engine. A number, not a share of what is free: how the work is cut
+shows in the last bits, and a resumed run must end with those of the uninterrupted one."""
+
+
 class KernelTracker:
     """Measures K = gamma^2 sum_c df_c/dtheta . df_c/dtheta' / C on a probe set of n points.
 
@@ -54,7 +59,7 @@ class KernelTracker:
         directions: int = 64,
         output: str | int | Callable[[Any], Tensor] | None = None,
         measure_at: Collection[int] | None = None,
-        memory: int | None = None,
+        memory: int = MEMORY,
     ) -> None:
         """Look at nothing yet.
 
@@ -70,7 +75,7 @@ class KernelTracker:
                 that picks the output out of it; None where the model returns a tensor.
             measure_at: steps at which `due` is true; None is step 0 and 8 steps a decade. See
                 `default_steps` for a schedule of known cost.
-            memory: bytes the kernel engine may use; None is its default.
+            memory: bytes the kernel engine may use beside the kernel.
 
         Raises:
             ValueError: inputs and targets of unequal length, or a negative count.
