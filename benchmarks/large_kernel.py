@@ -44,7 +44,7 @@ def multiply_adds(n: int, width: int, depth: int, outputs: int) -> float:
 
 def main() -> None:
     """Compute, and say what it took."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="The exact kernel of a training set")
     parser.add_argument("--out", type=Path, required=True, help="the .npy file")
     parser.add_argument("--samples", type=int, default=60_000)
     parser.add_argument("--width", type=int, default=512)
