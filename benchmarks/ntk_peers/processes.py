@@ -174,7 +174,9 @@ def _late(said: Outcome, limits: Limits, allowed: float) -> Outcome:
 
 def _death(process: subprocess.Popen[str], errors: IO[str]) -> Outcome:
     code = process.wait()
+    if code < 0:
+        return {"status": "died", "reason": f"died: killed by signal {-code}"}
     errors.seek(0)
     lines = [line.strip() for line in errors.read().splitlines() if line.strip()]
-    how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
-    return {"status": "died", "reason": f"died ({how}) {lines[-1][:160] if lines else ''}".strip()}
+    last = f": {lines[-1][:160]}" if lines else ""
+    return {"status": "died", "reason": f"died with exit code {code}{last}"}

@@ -24,6 +24,9 @@ SLICE = 16 << 20
 LONG = 8_192
 """Columns of one product. Float32 products over millions of columns lose three digits."""
 
+NARROW = 32
+"""Fewer columns than this make slow products."""
+
 FLUSH = 65_536
 """Columns summed in the model's precision before they are added to a float64 sum."""
 
@@ -207,7 +210,10 @@ class _Sliced:
         """Gradients of output c, or with c = -1 the part all outputs share."""
         width = span.stop - span.start
         into = self._space(buffer, self.n * self.groups * width * self.a)
-        into = into.view(self.n * self.groups, width, self.a)
+        # What outputs share is read row by row of the weight, and keeps its order.
+        swapped = c >= 0 and not self.rows and self.a < NARROW <= width
+        sides = (self.a, width) if swapped else (width, self.a)
+        into = into.view(self.n * self.groups, *sides)
         for k, (left, rights) in enumerate(zip(self.lefts, self.rights, strict=True)):
             right = self._right(rights, c)[..., span]
             right = right.expand(self.n, *right.shape[1:])
@@ -216,6 +222,9 @@ class _Sliced:
                 continue
             turned = right.reshape(-1, *right.shape[2:]).transpose(1, 2)
             flat = left.reshape(-1, *left.shape[2:])
+            if swapped:
+                # The longer side along the memory: half as fast again.
+                turned, flat = flat.transpose(1, 2), turned.transpose(1, 2)
             if k == 0:
                 torch.bmm(turned, flat, out=into)
             else:

@@ -17,12 +17,11 @@ from ntkscale.ntk.capture import Chunk
 from ntkscale.ntk.factors import Factors
 from ntkscale.ntk.uses import Use
 
-ROWS = 256
-"""Rows of a tile. Larger products are no faster, and smaller squares leave out more of the half
-that symmetry gives; four squares of float32 fill 1 MiB."""
+ROWS = 512
+"""Rows of a tile. Its squares of float32 fill 3 MiB, and larger products are no faster."""
 
 LEAST = 128
-"""Rows below which products lose speed."""
+"""Rows of the smallest squares on the diagonal: products of fewer rows lose speed."""
 
 
 @dataclass(frozen=True)
@@ -111,12 +110,25 @@ def add_traced_grams(terms: Sequence[GramTerm], a: Chunk, b: Chunk, into: Tensor
 
 
 def _tiles(n1: int, n2: int, positions: int, symmetric: bool) -> Iterator[tuple[slice, slice]]:
-    """Rows and columns of the tiles; symmetric, up to the diagonal."""
-    step = max(1, tile_rows(max(n1, n2) * positions) // positions)
+    """Rows and columns of the tiles; symmetric, up to the diagonal, where they are smaller."""
+    step = max(1, ROWS // positions)
     for i in range(0, n1, step):
         rows = slice(i, min(i + step, n1))
-        for j in range(0, rows.stop if symmetric else n2, step):
+        for j in range(0, i if symmetric else n2, step):
             yield rows, slice(j, min(j + step, n2))
+        if symmetric:
+            yield from _triangle(rows, max(1, LEAST // positions))
+
+
+def _triangle(rows: slice, least: int) -> Iterator[tuple[slice, slice]]:
+    """The lower half of a square, halved down to squares of the least size on the diagonal."""
+    if rows.stop - rows.start <= least:
+        yield rows, rows
+        return
+    middle = (rows.start + rows.stop) // 2
+    yield from _triangle(slice(rows.start, middle), least)
+    yield slice(middle, rows.stop), slice(rows.start, middle)
+    yield from _triangle(slice(middle, rows.stop), least)
 
 
 class _Squares:
@@ -138,11 +150,6 @@ class _Squares:
         if key not in self.known:
             self.known[key] = left.new_empty(key[1:])
         return torch.mm(left, right.T, out=self.known[key])
-
-
-def tile_rows(rows: int) -> int:
-    """Rows of a tile: of few rows, small tiles leave out more of what symmetry gives."""
-    return max(LEAST, min(ROWS, rows // 4))
 
 
 def _add_tile(

@@ -2,6 +2,7 @@
 
 import sys
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from ntkscale.ntk import jacobian
 from ntkscale.ntk.structured import Structured
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from tests.reference.ntk import kernel, kernel_by_parameter
+from tests.reference.ntk import jacobian_rows, kernel, kernel_by_parameter
 
 SEEDS = np.random.SeedSequence().generate_state(2)
 
@@ -238,6 +239,40 @@ def test_every_method_gives_the_same_kernel(name, method):
             want = kernel(model, x1, second, output=output)
             got = ntk.gram(model, x1, second, output=output, method=method)
             assert (got - want).abs().max() <= 1e-10 * want.abs().max()
+
+
+@pytest.mark.parametrize("head", ["linear", "nonlinear"])
+def test_wide_and_narrow_convolutions(head):
+    """Many channels of few inputs, and the reverse: other orders of the same products."""
+    last = [nn.Tanh()] if head == "nonlinear" else []
+    for sizes in ((2, 40), (40, 3), (2, 40, 3), (3, 33, 34)):
+        layers: list[nn.Module] = []
+        for a, b in pairwise(sizes):
+            layers += [nn.Conv2d(a, b, 3, padding=1), nn.ReLU()]
+        pool = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(sizes[-1], 3)]
+        model = nn.Sequential(*layers, *pool, *last).double()
+        x1, x2 = (torch.randn(n, sizes[0], 7, 6, dtype=torch.float64) for n in (5, 3))
+        for second in (None, x2):
+            for output in ("trace", "diagonal", "full"):
+                want = kernel(model, x1, second, output=output)
+                got = ntk.gram(model, x1, second, output=output, method="structured")
+                assert (got - want).abs().max() <= 1e-10 * want.abs().max()
+
+
+def test_tiles_of_many_samples_agree_with_few():
+    """More samples than a tile has rows, in chunks that do not divide them."""
+    model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 2))
+    model = model.double()
+    x = torch.randn(1_301, 4, dtype=torch.float64)
+    rows = jacobian_rows(model, x)
+    flat = torch.cat(list(rows.values()), 2)
+    for output, pattern in (("trace", "acw,bcw->ab"), ("full", "acw,bdw->abcd")):
+        want = torch.einsum(pattern, flat, flat)
+        for memory in (1 << 30, 1 << 18):
+            got = ntk.gram(model, x, output=output, memory=memory)
+            assert (got - want).abs().max() <= 1e-11 * want.abs().max()
+        got = ntk.gram(model, x, x[:700], output=output)
+        assert (got - want[:, :700]).abs().max() <= 1e-11 * want.abs().max()
 
 
 def test_rules_alone_are_refused_where_they_do_not_reach():
