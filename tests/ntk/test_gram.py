@@ -354,6 +354,24 @@ def test_derivative_with_respect_to_inputs(name):
         )
 
 
+@pytest.mark.parametrize("output", ["trace", "full"])
+def test_gradcheck_with_respect_to_inputs_and_parameters(output):
+    model, x, _ = draw("mlp", SEEDS[1])
+    x = x[:3].requires_grad_()
+    names = [name for name, _ in model.named_parameters()]
+    values = tuple(p.detach().clone().requires_grad_() for p in model.parameters())
+
+    def of_inputs(x):
+        return ntk.gram(model, x, output=output, create_graph=True)
+
+    def of_parameters(*values):
+        pair = (model, dict(zip(names, values, strict=True)))
+        return ntk.gram(pair, x.detach(), output=output, create_graph=True)
+
+    assert torch.autograd.gradcheck(of_inputs, (x,))
+    assert torch.autograd.gradcheck(of_parameters, values)
+
+
 def test_kernel_on_disk(tmp_path):
     model, x1, _ = draw("mlp", SEEDS[0])
     path = tmp_path / "kernel.npy"
