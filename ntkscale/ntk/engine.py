@@ -51,7 +51,8 @@ class Engine:
     structured: Structured | None = None
     _sample_bytes: int = 0
     _chunk_rows: int = 0
-    _chunks: "OrderedDict[tuple[int, int, int], Chunk]" = field(default_factory=OrderedDict)
+    _group: int = 1
+    _chunks: "OrderedDict[tuple[int, int, int, int], Chunk]" = field(default_factory=OrderedDict)
 
     def __post_init__(self) -> None:
         n = max(count(self.x1), 0 if self.x2 is None else count(self.x2))
@@ -144,11 +145,11 @@ class Engine:
         """Find out on real samples which parameters the rules get right."""
         if self.structured is None:
             return
-        self._chunk_rows = max(1, min(n, self._fitting(n)))
+        self._chunk_rows, self._group = cut(self.structured, n, self.memory)
         first = slice(0, min(self._chunk_rows, count(self.x1)))
         sample = rows(self.x1, first)
         try:
-            chunk = self.structured.capture(sample)
+            chunk = self._first_group().capture(sample)
         except UnlikeProbe:
             # Another path for another number of samples: probe with as many.
             self.structured = Structured.of(
@@ -157,44 +158,44 @@ class Engine:
             if self.structured is None:
                 return
             try:
-                chunk = self.structured.capture(sample)
+                chunk = self._first_group().capture(sample)
             except UnlikeProbe:
                 self.structured = None
                 return
-        wrong = self.structured.mistaken(sample, chunk)
+        wrong = self._first_group().mistaken(sample, chunk)
         if wrong:
             # A forward for which no kernel is defined is wrong everywhere.
             self._probe()
             self.structured = self.structured.without(wrong, n)
-            if self.structured is None or self.structured.mistaken(
-                sample, chunk := self.structured.capture(sample)
+            if self.structured is None or self._first_group().mistaken(
+                sample, chunk := self._first_group().capture(sample)
             ):
                 self.structured = None
                 return
-        self._chunks[(1, first.start, first.stop)] = chunk
+        self._chunks[(0, 1, first.start, first.stop)] = chunk
+
+    def _first_group(self) -> Structured:
+        """The outputs that are taken together first."""
+        assert self.structured is not None
+        return replace(self.structured, outputs=self.outputs[: self._group])
 
     def _probe(self) -> None:
         _, self._sample_bytes = probe(self.forward, self.x1)
 
-    def _fitting(self, n: int) -> int:
-        """Samples of a chunk such that two of them and the work on them fit the budget."""
-        assert self.structured is not None
-        held = self.structured.sample_bytes
-        return self.memory // max(1, held) if n * held <= self.memory else self.memory // (2 * held)
-
-    def _chunk(self, side: int, span: slice) -> Chunk:
-        key = (side, span.start, span.stop)
+    def _chunk(self, structured: Structured, side: int, span: slice, *, keep: int) -> Chunk:
+        """A chunk, run now or before; the `keep` chunks used last are not let go for it."""
+        key = (self.outputs.index(structured.outputs[0]), side, span.start, span.stop)
         if key in self._chunks:
             self._chunks.move_to_end(key)
             return self._chunks[key]
-        assert self.structured is not None
-        x = self.x1 if side == 1 or self.x2 is None else self.x2
-        chunk = self.structured.capture(rows(x, span))
-        self._chunks[key] = chunk
-        # Two chunks are at work at a time; others are kept while they fit.
-        while len(self._chunks) > 2 and sum(c.bytes for c in self._chunks.values()) > self.memory:
+        wanted = (span.stop - span.start) * structured.sample_bytes(len(structured.outputs))
+        while len(self._chunks) > keep and (
+            wanted + sum(c.bytes for c in self._chunks.values()) > self.memory
+        ):
             self._chunks.popitem(last=False)
-        return chunk
+        x = self.x1 if side == 1 or self.x2 is None else self.x2
+        self._chunks[key] = structured.capture(rows(x, span))
+        return self._chunks[key]
 
     def _add_structured(
         self,
@@ -205,21 +206,30 @@ class Engine:
         tell: "_Progress",
     ) -> None:
         assert self.structured is not None
-        share = 0.5 if self.remaining else 1.0
-        for i, j in self._pieces(r, s, symmetric):
-            a = self._chunk(1, i)
-            b = self._chunk(1 if self.x2 is None else 2, j)
+        groups = [
+            self.outputs[g : g + self._group] for g in range(0, len(self.outputs), self._group)
+        ]
+        share = (0.5 if self.remaining else 1.0) / len(groups)
+        jobs = [(g, i, j) for g in groups for i, j in self._pieces(r, s, symmetric)]
+        for group, i, j in jobs:
+            structured = replace(self.structured, outputs=group)
+            a = self._chunk(structured, 1, i, keep=0)
+            b = self._chunk(structured, 1 if self.x2 is None else 2, j, keep=1)
             rows_ = slice(i.start - r.start, i.stop - r.start)
             columns = slice(j.start - s.start, j.stop - s.start)
-            views = {id(k): k[:, rows_, columns] for k in into.values()}
+            squares = slice(None)
+            if self.kind == "diagonal":
+                at = self.outputs.index(group[0])
+                squares = slice(at, at + len(group))
+            views = {id(k): k[squares, rows_, columns] for k in into.values()}
             part = {name: views[id(k)] for name, k in into.items()}
             mirrored = symmetric and i != j
             pairs = (1 + mirrored) * (i.stop - i.start) * (j.stop - j.start) * share
-            self.structured.contract(a, b, part, lambda done, p=pairs: tell.add(done * p))
+            structured.contract(a, b, part, lambda done, p=pairs: tell.add(done * p))
             if mirrored:
                 for key, view in views.items():
                     whole = next(k for k in into.values() if id(k) == key)
-                    _transpose_into(whole[:, columns, rows_], view, self.kind)
+                    _transpose_into(whole[squares, columns, rows_], view, self.kind)
 
     def _pieces(self, r: slice, s: slice, symmetric: bool) -> Iterator[tuple[slice, slice]]:
         """Pairs of chunks, back and forth, so that the last column is the next row's first."""
@@ -272,6 +282,27 @@ class Engine:
                     above = torch.zeros_like(k[:, :first, first:last])
                     _transpose_into(above, squares[:, :, :first], self.kind)
                     k[:, :first, first:last] += above
+
+
+def cut(structured: Structured, n: int, memory: int) -> tuple[int, int]:
+    """Samples run together, and outputs taken together, for n samples within a budget.
+
+    Fewer outputs at a time repeat forward passes alone; fewer samples repeat everything for every
+    pair of chunks. So outputs are cut first, unless the kernel pairs them.
+    """
+    outputs = len(structured.outputs)
+    # What passes through on its way, and memory the allocator keeps, come to half as much again.
+    memory = memory * 2 // 3
+    if n * structured.sample_bytes(outputs) <= memory:
+        return n, outputs
+    if structured.kind == "full":
+        return max(1, min(n, memory // (2 * structured.sample_bytes(outputs)))), outputs
+    alone = structured.sample_bytes(1)
+    if n * alone > memory:
+        return max(1, min(n, memory // (2 * alone))), 1
+    each = max(1, structured.sample_bytes(2) - alone)
+    fitting = 1 + (memory // n - alone) // each
+    return n, min(outputs, -(-outputs // -(-outputs // max(1, fitting))))
 
 
 class _Progress:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from ntkscale.ntk.engine import cut
 from ntkscale.ntk.forward import Choice, Forward, Model, as_function
 from ntkscale.ntk.grams import GramTerm
 from ntkscale.ntk.inputs import Batch, count, prepared, same_form
@@ -144,15 +145,18 @@ def plan(
     pairs = n1 * n2 / (2 if x2 is None else 1)
     total_n = n1 + (0 if x2 is None else n2)
     rows = _rows(forward, structured, pairs, total_n, c)
-    held = 0 if structured is None else structured.sample_bytes
-    fits = max(1, memory // max(1, held))
     largest = max(n1, n2)
-    chunk = largest if largest <= fits else max(1, fits // 2)
+    if structured is None:
+        chunk, group, held = largest, c, 0
+    else:
+        chunk, group = cut(structured, largest, memory)
+        held = structured.sample_bytes(group)
     dtype = Columns.of(forward.chosen, apart=False).dtype
     kernel = n1 * n2 * {"trace": 1, "diagonal": c, "full": c * c}[kind] * dtype.itemsize
-    # Chunks beyond the first pair are run again for every row of blocks.
+    # Chunks beyond the first pair are run again for every row of blocks, and forward passes for
+    # every group of outputs.
     again = max(1.0, math.ceil(largest / chunk) / 2)
-    passes = total_n * (1 + c) * forward_work * again
+    passes = total_n * (math.ceil(c / group) + c) * forward_work * again
     rate = 0.0 if meta else _rate(forward.device, dtype)
     dear = sum(p.multiply_adds * _DEARER[p.method] for p in rows) + passes
     tail = {"trace": (), "diagonal": (c,), "full": (c, c)}[kind]

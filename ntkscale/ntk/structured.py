@@ -81,22 +81,21 @@ class Structured:
         graph = self.uses.graph
         return {name: graph.nodes[i].variable for name, i in graph.leaves.items()}
 
-    @property
-    def sample_bytes(self) -> int:
-        """What one sample of a chunk holds, and what the widest term makes of it while at work."""
+    def sample_bytes(self, outputs: int) -> int:
+        """What one sample of a chunk with so many outputs holds, and the widest term at work."""
         graph, n = self.uses.graph, self.uses.outputs.shape[0]
         size = torch.promote_types(self.uses.outputs.dtype, torch.float32).itemsize
         shared = set() if self.waist is None else {self.waist.logits, *self.waist.features}
         held = widest = 0
         for node in {use.node for use in self.needed}:
-            copies = 1 if node in shared else len(self.outputs)
+            copies = 1 if node in shared else outputs
             held += math.prod(graph.shape((node, 0))) * copies
         widest = 0
         with self.forward.holding(self._leaves):
             for use in self.needed:
                 held += sum(t.numel() for t in operands_of(use, graph.nodes[use.node]))
             for term in self.terms:
-                widest = max(widest, _work(term, self.uses, len(self.outputs), self.kind))
+                widest = max(widest, _work(term, self.uses, outputs, self.kind))
         return (held // n + widest) * size + self.uses.kept
 
     def without(self, banned: frozenset[str], n: int) -> "Structured | None":

@@ -266,13 +266,28 @@ def test_tiles_of_many_samples_agree_with_few():
     x = torch.randn(1_301, 4, dtype=torch.float64)
     rows = jacobian_rows(model, x)
     flat = torch.cat(list(rows.values()), 2)
-    for output, pattern in (("trace", "acw,bcw->ab"), ("full", "acw,bdw->abcd")):
+    patterns: dict[Any, str] = {"trace": "acw,bcw->ab", "full": "acw,bdw->abcd"}
+    for output, pattern in patterns.items():
         want = torch.einsum(pattern, flat, flat)
         for memory in (1 << 30, 1 << 18):
             got = ntk.gram(model, x, output=output, memory=memory)
             assert (got - want).abs().max() <= 1e-11 * want.abs().max()
         got = ntk.gram(model, x, x[:700], output=output)
         assert (got - want[:, :700]).abs().max() <= 1e-11 * want.abs().max()
+
+
+@pytest.mark.parametrize("output", ["trace", "diagonal"])
+def test_outputs_are_taken_in_groups_before_samples_in_chunks(output):
+    """Budgets from one output at a time to all, then fewer samples: the same kernel."""
+    torch.manual_seed(int(SEEDS[0]) % 2**31)
+    model = nn.Sequential(nn.Linear(5, 30), nn.Tanh(), nn.Linear(30, 20), nn.ReLU())
+    model = nn.Sequential(*model, nn.Linear(20, 7)).double()
+    x1, x2 = (torch.randn(n, 5, dtype=torch.float64) for n in (60, 23))
+    for second in (None, x2):
+        want = kernel(model, x1, second, output=output)
+        for memory in (1, 1 << 14, 1 << 16, 3 << 16, 5 << 16, 1 << 20, 1 << 30):
+            got = ntk.gram(model, x1, second, output=output, memory=memory)
+            assert (got - want).abs().max() <= 1e-11 * want.abs().max()
 
 
 def test_rules_alone_are_refused_where_they_do_not_reach():

@@ -1,6 +1,7 @@
 """`plan` against what is done and against counts by hand, also where no number exists."""
 
 import itertools
+from typing import Literal
 
 import pytest
 import torch
@@ -55,7 +56,7 @@ def test_a_plain_network_counted_by_hand():
 
 
 @pytest.mark.parametrize("output", ["trace", "full"])
-def test_without_numbers_the_same(output):
+def test_without_numbers_the_same(output: Literal["trace", "full"]):
     for model, x in (
         (mlp(20, 30, 5), torch.randn(32, 20)),
         (Attention(), torch.randn(8, 7, 16)),
