@@ -4,7 +4,7 @@ A *cell* is one training: one seed at one `gamma0`, one `width`, one task. Cells
 be trained together as one batched ensemble; they are recorded one by one all the same.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ntkscale.networks import Network
@@ -57,10 +57,15 @@ class Cell:
     @property
     def name(self) -> str:
         """The key in one word, e.g. ``beta=0.5,gamma0=1,seed=0``."""
-        return ",".join(
-            f"{key}={value}" if isinstance(value, int) else f"{key}={value:.12g}"
-            for key, value in self.key.items()
-        )
+        return cell_name(self.key)
+
+
+def cell_name(key: Mapping[str, float | int]) -> str:
+    """Name of the cell with that key."""
+    return ",".join(
+        f"{name}={value}" if isinstance(value, int) else f"{name}={value:.12g}"
+        for name, value in key.items()
+    )
 
 
 def thin(times: Sequence[float], count: int) -> frozenset[float]:

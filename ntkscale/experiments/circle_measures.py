@@ -7,25 +7,31 @@ at the lazy times themselves. All losses carry the target's analytic
 tail: without it a finite number of modes fakes a faster power law.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
 from jaxtyping import Float
 from numpy import ndarray
+from numpy.typing import ArrayLike
 
 from ntkscale import ntk
-from ntkscale.experiments.circle import (
-    LAZY,
-    CircleSettings,
+from ntkscale.experiments.cells import cell_name
+from ntkscale.experiments.circle_cells import (
+    Condition,
+    conditions,
     infinite_spectrum,
-    lazy_times,
+    modes_read,
     target,
+    window,
 )
+from ntkscale.experiments.circle_settings import CircleSettings
 from ntkscale.runs import Run
 from ntkscale.scaling import PowerLawFit, SourceCapacity, fit_power_law, predict, source_capacity
+from ntkscale.tracking import log_spaced
 from ntkscale.training import lazy_flow
 
 GROWING = 10
@@ -37,11 +43,10 @@ class Baseline:
     """What the initial kernel of one seed says about one target.
 
     Attributes:
-        beta: source exponent of the target, by construction.
-        seed: of the initialisation.
+        condition: target and network; the richness is that of one of its cells, and of no matter.
         tail: target power beyond the modes that the points resolve.
         eigenvalues: of K_0 / P, descending.
-        power: squared target coefficient on each eigenvector, over P.
+        coefficients: u_k . y / sqrt(P) on each eigenvector.
         measured: alpha and beta read off them.
         times: lazy times in the window.
         lazy_mse: exact lazy flow of K_0 at these times, with tail.
@@ -50,11 +55,10 @@ class Baseline:
         infinite: power law through `infinite_mse`.
     """
 
-    beta: float
-    seed: int
+    condition: Condition
     tail: float
     eigenvalues: Float[ndarray, "P"]
-    power: Float[ndarray, "P"]
+    coefficients: Float[ndarray, "P"]
     measured: SourceCapacity
     times: Float[ndarray, "T"]
     lazy_mse: Float[ndarray, "T"]
@@ -62,17 +66,50 @@ class Baseline:
     lazy: PowerLawFit
     infinite: PowerLawFit
 
+    @property
+    def beta(self) -> float:
+        """Source exponent of the target, were alpha = 2 power."""
+        return self.condition.beta
+
+    @property
+    def seed(self) -> int:
+        """Of the initialisation."""
+        return self.condition.seed
+
+    @property
+    def power(self) -> Float[ndarray, "P"]:
+        """Power of the target on each eigenvector."""
+        return np.square(self.coefficients)
+
+    @property
+    def source(self) -> float:
+        """The beta to predict with: the nominal one where the kernel's exponent is known.
+
+        For ReLU^q with q > 1 and for deep networks the eigenvalues that a training reaches are far
+        from their law, and only the measured beta counts.
+        """
+        known = self.condition.power == 1 and self.condition.depth == 1
+        return self.beta if known else self.measured.beta
+
+    def lazy_curve(self, times: ArrayLike) -> Float[ndarray, "S"]:
+        """Exact lazy flow of K_0 at any times, without tail."""
+        decay = np.exp(-2 * np.asarray(times)[:, None] * np.clip(self.eigenvalues, 0, None))
+        return decay @ self.power
+
 
 @dataclass(frozen=True)
 class Trained:
     """What one trained network did.
 
     Attributes:
-        gamma0: its richness.
+        name: of its cell.
+        condition: what it learned, and at what richness.
         baseline: the lazy flow of its own initial kernel.
         status: how its training ended.
         times: flow times of the record.
+        steps: steps taken by then.
         mse: training mse with tail at these times.
+        test_mse: mse half-way between the training points, with tail, at these times.
         slope: power law in the window, None where the run did not get through it.
         window: flow times at which it had the losses of the lazy window; None as above.
         gain: its exponent minus that of the lazy flow.
@@ -82,11 +119,14 @@ class Trained:
         growth_law: power law of that growth in the window (exponent of t, above 0 for growth).
     """
 
-    gamma0: float
+    name: str
+    condition: Condition
     baseline: Baseline
     status: str
     times: Float[ndarray, "T"]
+    steps: Float[ndarray, "T"]
     mse: Float[ndarray, "T"]
+    test_mse: Float[ndarray, "T"]
     slope: PowerLawFit | None
     window: tuple[float, float] | None
     gain: float
@@ -96,42 +136,59 @@ class Trained:
     growth_law: float
 
     @property
+    def gamma0(self) -> float:
+        """Its richness."""
+        return self.condition.gamma0
+
+    @property
     def predicted(self) -> float:
         """Exponent in time that theory gives a rich network on this target: chi(beta)."""
-        return predict(self.baseline.measured.alpha, self.baseline.beta).time_rich
+        return predict(self.baseline.measured.alpha, self.baseline.source).time_rich
 
 
 def measure(run: Run, settings: CircleSettings) -> list[Trained]:
     """Everything the run's finished cells say, in the order they were trained."""
-    decay = dict(settings.sources())
-    bases: dict[tuple[float, int], Baseline] = {}
+    bases: dict[Condition, Baseline] = {}
     found: list[Trained] = []
-    for name, result in run.results.items():
-        beta, seed = result["beta"], result["seed"]
-        if (beta, seed) not in bases:
-            bases[beta, seed] = _baseline(run, settings, name, beta, decay[beta], seed)
-        found.append(_trained(run, name, result["gamma0"], bases[beta, seed]))
+    for condition in (condition for group in conditions(settings) for condition in group):
+        name = cell_name(condition.key(settings))
+        if name not in run.results:
+            continue
+        # The kernel at the start does not depend on the richness.
+        start = replace(condition, gamma0=1.0)
+        if start not in bases:
+            bases[start] = _baseline(run, settings, name, condition)
+        found.append(_trained(run, name, condition, bases[start]))
     return found
 
 
-def _baseline(
-    run: Run, settings: CircleSettings, name: str, beta: float, q: float, seed: int
-) -> Baseline:
-    task = target(settings, q)
+def lazy_times(settings: CircleSettings, condition: Condition) -> list[float]:
+    """Forty log-spaced lazy times in the window, at which curves are compared."""
+    low, high = window(settings, condition)
+    return log_spaced(low, high, 40)
+
+
+def _baseline(run: Run, settings: CircleSettings, name: str, condition: Condition) -> Baseline:
+    task = target(settings, condition)
     kernel = run.kernels[name, 0]["kernel"].double()
     values, vectors = ntk.eigensystem(kernel / settings.points)
-    power = (vectors.T @ task.targets[:, 0]).square() / settings.points
-    times = lazy_times(settings)
+    coefficients = (vectors.T @ task.targets[:, 0]) / settings.points**0.5
+    times = lazy_times(settings, condition)
     lazy = lazy_flow(kernel, task.targets, times).mse.numpy() + task.tail
-    infinite = _infinite_lazy_flow(settings, task.targets[:, 0], times) + task.tail
-    low, high = settings.points // 32, 5 * settings.points // 16
+    infinite = _infinite_lazy_flow(settings, condition, task.targets[:, 0], times) + task.tail
+    # A mode is a pair of eigenvalues; alpha and beta are read a little beyond both its ends.
+    first, last = modes_read(settings, condition)
     return Baseline(
-        beta=beta,
-        seed=seed,
+        condition=condition,
         tail=task.tail,
         eigenvalues=values.numpy(),
-        power=power.numpy(),
-        measured=source_capacity(values, power, tail=task.tail, window=(low, high)),
+        coefficients=coefficients.numpy(),
+        measured=source_capacity(
+            values,
+            coefficients.square(),
+            tail=task.tail,
+            window=(round(1.6 * first), round(2.5 * last)),
+        ),
         times=np.asarray(times),
         lazy_mse=lazy,
         infinite_mse=infinite,
@@ -141,33 +198,40 @@ def _baseline(
 
 
 def _infinite_lazy_flow(
-    settings: CircleSettings, targets: Float[torch.Tensor, "P"], times: list[float]
+    settings: CircleSettings,
+    condition: Condition,
+    targets: Float[torch.Tensor, "P"],
+    times: list[float],
 ) -> Float[ndarray, "T"]:
     """Mse of lazy flow under the infinite-width kernel, exact on the grid by Fourier transform."""
     coefficients = torch.fft.rfft(targets).abs().square() / len(targets) ** 2
     coefficients[1 : (len(targets) + 1) // 2] *= 2  # k and P - k
-    decay = torch.exp(-2 * torch.tensor(times)[:, None].double() * infinite_spectrum(settings))
+    spectrum = infinite_spectrum(settings, condition)
+    decay = torch.exp(-2 * torch.tensor(times)[:, None].double() * spectrum)
     return (decay @ coefficients).numpy()
 
 
-def _trained(run: Run, name: str, gamma0: float, base: Baseline) -> Trained:
+def _trained(run: Run, name: str, condition: Condition, base: Baseline) -> Trained:
     rows = run.metrics.filter(pl.col("cell") == name)
     times, mse = rows["time"].to_numpy(), rows["mse"].to_numpy() + base.tail
     kernels = rows.filter(pl.col("kernel_distance").is_not_null())
     growth = np.array([entry[GROWING - 1] for entry in kernels["kernel_growth"]])
     kernel_times = kernels["time"].to_numpy()
     slope, span, growth_law = None, None, float("nan")
-    curve = _in_window(gamma0, times, mse, base)
+    curve = _in_window(condition.lazy, times, mse, base)
     if curve is not None:
         span = (float(curve[0][0]), float(curve[0][-1]))
         slope = fit_power_law(*curve, window=span)
         growth_law = _growth_exponent(kernel_times, growth, span)
     return Trained(
-        gamma0=gamma0,
+        name=name,
+        condition=condition,
         baseline=base,
         status=run.results[name]["status"],
         times=times,
+        steps=rows["step"].to_numpy(),
         mse=mse,
+        test_mse=rows["test_mse"].to_numpy() + base.tail,
         slope=slope,
         window=span,
         gain=slope.exponent - base.lazy.exponent if slope is not None else float("nan"),
@@ -179,10 +243,10 @@ def _trained(run: Run, name: str, gamma0: float, base: Baseline) -> Trained:
 
 
 def _in_window(
-    gamma0: float, times: Float[ndarray, "T"], mse: Float[ndarray, "T"], base: Baseline
+    lazy: bool, times: Float[ndarray, "T"], mse: Float[ndarray, "T"], base: Baseline
 ) -> tuple[Float[ndarray, "S"], Float[ndarray, "S"]] | None:
     """The curve where it is compared: at lazy times if lazy, at the lazy losses otherwise."""
-    if gamma0 >= LAZY:
+    if not lazy:
         crossings = crossing_times(times, mse, base.lazy_mse)
         return None if crossings is None else (crossings, base.lazy_mse)
     low, high = base.times[0], base.times[-1]
@@ -219,6 +283,15 @@ def _growth_exponent(
     if inside.sum() < 4:
         return float("nan")
     return float(np.polyfit(np.log(times[inside]), np.log(growth[inside]), 1)[0])
+
+
+def alike(cells: Sequence[Trained], *but: str) -> list[list[Trained]]:
+    """Cells of equal conditions together, in order, whatever their seeds and the fields `but`."""
+    found: dict[Condition, list[Trained]] = {}
+    anything: dict[str, Any] = {name: 0 for name in ("seed", *but)}
+    for cell in cells:
+        found.setdefault(replace(cell.condition, **anything), []).append(cell)
+    return list(found.values())
 
 
 def mean_and_deviation(values: Iterable[float]) -> tuple[float, float]:

@@ -8,17 +8,19 @@ import torch
 
 from ntkscale import runs
 from ntkscale.experiments import circle, circle_verdict
+from ntkscale.experiments.circle_cells import Condition, infinite_spectrum, target, window
 from ntkscale.experiments.circle_measures import crossing_times, measure
 from ntkscale.networks import MLP
 from ntkscale.runs import Run
 from ntkscale.schema import QUANTITIES
 from ntkscale.training import lazy_flow
 
+HARD = Condition(0.5, 1.0, power=1, depth=1, width=128, phases=0, gamma0=1.0, seed=0)
 SETTINGS = circle.CircleSettings(
     beta=(0.5, 1.25),
     gamma0=(1.0,),
     lazy=1e-4,
-    width=128,
+    width=(128,),
     angles=16,
     points=32,
     window=(1.0, 60.0),
@@ -48,7 +50,7 @@ def test_every_cell_is_recorded_under_the_names_of_the_schema(run: Run) -> None:
 
 
 def test_the_kept_kernel_is_that_of_the_initial_network(run: Run) -> None:
-    task = circle.target(SETTINGS, 1.0)
+    task = target(SETTINGS, HARD)
     network = MLP(
         2,
         1,
@@ -74,7 +76,7 @@ def test_the_kept_kernel_is_that_of_the_initial_network(run: Run) -> None:
 def test_a_network_near_the_kernel_limit_follows_the_exact_lazy_flow(run: Run) -> None:
     name = "beta=0.5,gamma0=0.0001,seed=0"
     rows = run.metrics.filter((pl.col("cell") == name) & (pl.col("time") > 1))
-    task = circle.target(SETTINGS, 1.0)
+    task = target(SETTINGS, HARD)
     exact = lazy_flow(run.kernels[name, 0]["kernel"], task.targets, rows["time"].to_list()).mse
     np.testing.assert_allclose(rows["mse"].to_numpy(), exact.numpy(), rtol=0.05)
 
@@ -147,8 +149,8 @@ def test_a_curve_that_does_not_get_there_has_no_crossings() -> None:
 
 
 def test_the_window_covers_the_modes_it_names() -> None:
-    low, high = circle.window(circle.CircleSettings())
-    spectrum = circle.infinite_spectrum(circle.CircleSettings())
+    low, high = window(circle.CircleSettings(), HARD)
+    spectrum = infinite_spectrum(circle.CircleSettings(), HARD)
     assert low == pytest.approx(0.5 / float(spectrum[5]))
     assert high == pytest.approx(0.25 / float(spectrum[32]))
     assert (low, high) == pytest.approx((160, 3500), rel=0.05)
