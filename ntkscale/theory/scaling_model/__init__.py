@@ -1,5 +1,23 @@
 """The solvable model of feature learning and scaling laws (Bordelon, Atanasov & Pehlevan 2024)."""
 
+from ntkscale.theory.scaling_model.finite import finite_flow
+from ntkscale.theory.scaling_model.flow import flow
+from ntkscale.theory.scaling_model.plateau import Plateau, plateau
+from ntkscale.theory.scaling_model.simulate import Simulation, simulate
+from ntkscale.theory.scaling_model.solution import Solution
+from ntkscale.theory.scaling_model.solve import solve
 from ntkscale.theory.scaling_model.spectrum import Spectrum, measured, power_law
 
-__all__ = ["Spectrum", "measured", "power_law"]
+__all__ = [
+    "Plateau",
+    "Simulation",
+    "Solution",
+    "Spectrum",
+    "finite_flow",
+    "flow",
+    "measured",
+    "plateau",
+    "power_law",
+    "simulate",
+    "solve",
+]

@@ -1,0 +1,124 @@
+"""One call for the solvable model's loss curve: it picks the solver that the limits asked for need."""
+
+import math
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+from numpy.typing import ArrayLike
+
+from ntkscale.theory.scaling_model.finite import finite_flow
+from ntkscale.theory.scaling_model.flow import flow
+from ntkscale.theory.scaling_model.simulate import simulate
+from ntkscale.theory.scaling_model.solution import check_gamma, check_times
+from ntkscale.theory.scaling_model.spectrum import Spectrum, power_law
+
+MODES_PER_DECADE = 30
+MARGIN = 3
+"""Modes for each mode learned: with fewer, the end of the spectrum bends the curve."""
+BEYOND_RANK = 4
+"""Modes for each unit of width or data: those beyond act as a ridge."""
+SINGLE_ROWS = 4_000
+"""Up to here every mode has a row of its own."""
+
+
+def solve(
+    alpha: float,
+    beta: float,
+    gamma: float,
+    times: ArrayLike,
+    *,
+    num_modes: int | None = None,
+    width: int | None = None,
+    num_data: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    noise: float = 0.0,
+    seed: int = 0,
+) -> Float[ndarray, "T"]:
+    """mse of the solvable model for lambda_k = k^-alpha, lambda_k w*_k^2 = k^-(alpha beta + 1).
+
+    Without limits it is `flow`, with a width or a number of data `finite_flow`, with a learning rate
+    `simulate` (one seed; times are rounded to whole steps). Source: arXiv 2409.17858.
+
+    Args:
+        alpha: capacity, above 1.
+        beta: source, above 0; below 1 the task is hard.
+        gamma: feature-learning rate, gamma0^2; 0 is lazy.
+        times: (T,) flow times in increasing order, from 0 on.
+        num_modes: M; by default three times the modes learned by the last time, or four times the
+            rank that width and data allow, whichever is less. The target beyond M is part of the mse.
+        width: N; None: infinite.
+        num_data: P, a fixed training set; None: fresh data.
+        batch_size: B, samples of a step; None: all. Needs a learning rate.
+        learning_rate: eta, of gradient descent in steps; None: gradient flow.
+        noise: standard deviation of the labels' noise.
+        seed: of everything random.
+
+    Returns:
+        Excess mse at the times, float64.
+
+    Raises:
+        ValueError: alpha, beta, gamma or times are out of bounds, num_modes is too small for the last
+            time, a batch has no learning rate, or the learning rate is unstable.
+
+    Cost: a tenth of a second to seconds; see the three solvers.
+    """
+    checked, gamma = check_times(times), check_gamma(gamma)
+    power_law(alpha, beta, num_modes=1)  # refuses alpha and beta before anything is computed
+    if batch_size is not None and learning_rate is None:
+        raise ValueError("batch_size needs a learning_rate: mini-batches are taken in steps.")
+    needed = math.ceil(MARGIN * _modes_learned(alpha, beta, gamma, float(checked[-1])))
+    ranks = [limit for limit in (width, num_data) if limit is not None]
+    if ranks:
+        needed = min(needed, BEYOND_RANK * max(1, min(ranks)))
+    if num_modes is None:
+        num_modes = max(needed, 100)
+    elif num_modes < needed:
+        raise ValueError(
+            f"num_modes = {num_modes:,} is too few for time {checked[-1]:g}: modes up to about "
+            f"{needed // MARGIN:,} are learned or seen by then, and {MARGIN} times as many are "
+            f"needed; give at least {needed:,} or an earlier last time."
+        )
+    if learning_rate is not None:
+        steps = np.rint(checked / learning_rate) if learning_rate > 0 else np.zeros(1)
+        result = simulate(
+            power_law(alpha, beta, num_modes=num_modes),
+            gamma,
+            steps.astype(np.int64).tolist(),
+            learning_rate=learning_rate,
+            width=width,
+            num_data=num_data,
+            batch_size=batch_size,
+            noise=noise,
+            seeds=[seed],
+        )
+        return result.mse[0]
+    if ranks:
+        spectrum = power_law(alpha, beta, num_modes=num_modes)
+        return finite_flow(
+            spectrum, gamma, checked, width=width, num_data=num_data, noise=noise, seed=seed
+        ).mse
+    return flow(_rows(alpha, beta, num_modes), gamma, checked).mse
+
+
+def _rows(alpha: float, beta: float, num_modes: int) -> Spectrum:
+    """Rows for `flow`, to which alike modes are one."""
+    binned = None if num_modes <= SINGLE_ROWS else MODES_PER_DECADE
+    return power_law(alpha, beta, num_modes=num_modes, modes_per_decade=binned)
+
+
+def _modes_learned(alpha: float, beta: float, gamma: float, time: float) -> float:
+    """k with lambda_k x lazy time = 1 at infinite width, from a coarse solution of its own."""
+    lazy = max(1.0, time) ** (1 / alpha)
+    if gamma == 0 or time == 0:
+        return lazy
+    # tau grows at most as t^(2 / (1 + beta)): gamma z <= sqrt(gamma) |w*| over the modes learned.
+    num_modes = math.ceil(10 * lazy)
+    while True:
+        spectrum = power_law(alpha, beta, num_modes=num_modes, modes_per_decade=10)
+        tau = float(flow(spectrum, gamma, [time], rtol=1e-2).lazy_time[-1])
+        learned = max(1.0, tau) ** (1 / alpha)
+        if MARGIN * learned <= num_modes:
+            return learned
+        num_modes = math.ceil(2 * MARGIN * learned)
