@@ -2,19 +2,26 @@
 
 from ntkscale.theory.scaling_model.finite import finite_flow
 from ntkscale.theory.scaling_model.flow import flow
+from ntkscale.theory.scaling_model.linear_network import linear_network_flow
+from ntkscale.theory.scaling_model.mean_field import MeanField, mean_field
 from ntkscale.theory.scaling_model.plateau import Plateau, plateau
+from ntkscale.theory.scaling_model.sgd import lazy_sgd
 from ntkscale.theory.scaling_model.simulate import Simulation, simulate
 from ntkscale.theory.scaling_model.solution import Solution
 from ntkscale.theory.scaling_model.solve import solve
 from ntkscale.theory.scaling_model.spectrum import Spectrum, measured, power_law
 
 __all__ = [
+    "MeanField",
     "Plateau",
     "Simulation",
     "Solution",
     "Spectrum",
     "finite_flow",
     "flow",
+    "lazy_sgd",
+    "linear_network_flow",
+    "mean_field",
     "measured",
     "plateau",
     "power_law",
