@@ -12,7 +12,8 @@ descent the same as plain descent.
 At finite width they part. Projected descent stays within the N initial features: it is stuck at
 N^-(alpha min(1, beta)). Here gamma W W^T / N, the other half of the kernel, has full rank: the
 error goes on falling (arXiv 2409.17858, appendix on linear networks). Yet it falls more slowly
-than at infinite width for long: what finite width adds decays as a transient of its own. No vector closes that flow, so it is integrated as it stands, in O(N M) a stage.
+than at infinite width for long: what finite width adds decays as a transient of its own. No vector
+closes that flow, so it is integrated as it stands, in O(N M) a stage.
 """
 
 import math
