@@ -36,8 +36,8 @@ class Descent:
     """States of S seeds; `advance` takes steps.
 
     Raises:
-        ValueError: the learning rate breaks eta (1 + 2 gamma z) lambda_1 < 2 at the start, or later
-            in `advance`, which names the step.
+        ValueError: the learning rate times the kernel's largest eigenvalue reaches 2, at the start
+            or later in `advance`, which names the step.
     """
 
     def __init__(
@@ -90,8 +90,10 @@ class Descent:
             self.floor_root = _root(self.floor)
         self.generators = [torch.Generator(device).manual_seed(int(seed)) for seed in seeds]
         self.step = 0
-        self.largest = self._largest()
-        self._check()
+        self.top = self.eigenvalues.repeat(1, outputs, 1) + 1e-3 * self.eigenvalues.amax()
+        if self.unprojected and self.samples is not None:
+            self.top = torch.ones_like(self.labels.mT) if self.labels is not None else self.top
+        self._check(iterations=30)
 
     def advance(self, steps: int) -> None:
         """Take that many steps."""
@@ -148,18 +150,15 @@ class Descent:
         gram = errors @ errors.mT
         # V may vanish where everything is learned and nothing is noise.
         tiny = torch.finfo(x.dtype).tiny
-        whiten = torch.linalg.inv(covariance + tiny * self.one) @ pull
+        covariance = covariance + tiny * self.one
+        inverse = 1 / covariance if c == 1 else torch.linalg.inv(covariance)
+        whiten = inverse @ pull
         u = x - (x @ delta.mT + own) @ whiten
         return (gram @ whiten + _root(gram) @ u) / self.batch_size
 
     def _update(self, g: Float[Tensor, "S C r"]) -> None:
         eta, gamma, c, Z = self.eta, self.gamma, self.c, self.Z
-        if self.G is not None:
-            moved = g @ self.G
-        elif gamma > 0:
-            moved = g + gamma * (g @ c.mT) @ torch.linalg.solve(self.one + gamma * Z, c)
-        else:
-            moved = g
+        moved = self._metric(g)
         overlap = g @ c.mT
         self.c = c + eta * moved
         if gamma > 0:
@@ -175,24 +174,38 @@ class Descent:
         else:
             self.Z = _balanced(self.c @ self.c.mT, gamma)
 
-    def _largest(self) -> float:
-        """lambda_1 of the kernel at the start, over seeds."""
-        if self.samples is not None and self.unprojected and self.G is not None:
-            gram = self.samples @ self.G @ self.samples.mT / self.samples.shape[1]
-            return float(torch.linalg.eigvalsh(gram).max())
-        root = self.eigenvalues.sqrt()
-        if self.unprojected and self.G is not None:
-            return float(torch.linalg.eigvalsh(root.mT * self.G * root).max())
-        return float(self.eigenvalues.max())
+    def _metric(self, g: Float[Tensor, "S C r"]) -> Float[Tensor, "S C r"]:
+        """How c answers to a gradient g, over eta: g G, without Z's part."""
+        if self.G is not None:
+            return g @ self.G
+        if self.gamma > 0:
+            kappa = self.one + self.gamma * self.Z
+            inverse = 1 / kappa if len(self.one) == 1 else torch.linalg.inv(kappa)
+            return g + self.gamma * (g @ self.c.mT) @ inverse @ self.c
+        return g
 
-    def _check(self) -> None:
-        z = float(torch.linalg.eigvalsh(self.Z.nan_to_num(torch.inf).clamp(-1e300, 1e300)).max())
-        reached = self.eta * (1 + 2 * self.gamma * z) * self.largest
-        if not (reached < 2 and torch.isfinite(self.c).all()):
+    def _sharpness(self, iterations: int) -> float:
+        """Largest eigenvalue of the kernel now, over seeds: power iteration from the last one."""
+        root = self.eigenvalues.sqrt()
+        whole = self.samples if self.unprojected else None
+        top = 0.0
+        for _ in range(iterations):
+            self.top = self.top / torch.linalg.vector_norm(self.top, dim=(1, 2), keepdim=True)
+            g = self.top * root if whole is None else self.top @ whole / whole.shape[1] ** 0.5
+            moved = self._metric(g) + self.gamma * self.Z @ g
+            self.top = moved * root if whole is None else moved @ whole.mT / whole.shape[1] ** 0.5
+            top = float(torch.linalg.vector_norm(self.top, dim=(1, 2)).max())
+        return top
+
+    def _check(self, iterations: int = 5) -> None:
+        finite = bool(torch.isfinite(self.c).all() and torch.isfinite(self.Z).all())
+        sharpness = self._sharpness(iterations) if finite else float("inf")
+        if not self.eta * sharpness < 2:
             raise ValueError(
-                f"unstable at step {self.step}: learning_rate (1 + 2 gamma z) lambda_1 must stay below "
-                f"2 and is {reached:.3g} (z = {z:.3g}, lambda_1 = {self.largest:.3g}); use a learning "
-                f"rate below {min(self.eta, self.eta * 2 / reached):.2g} or fewer steps."
+                f"unstable at step {self.step}: the learning rate times the kernel's largest "
+                f"eigenvalue, at most (1 + 2 gamma z) lambda_1, must stay below 2 but is "
+                f"{self.eta * sharpness:.3g}; use a learning rate below "
+                f"{min(self.eta, 2 / sharpness):.2g}, or fewer steps."
             )
 
 

@@ -80,7 +80,8 @@ def simulate(
         progress: called with steps done and their total over chunks of seeds.
 
     Raises:
-        ValueError: the learning rate breaks eta (1 + 2 gamma z) lambda_1 < 2, at the start or at the
+        ValueError: the learning rate times the kernel's largest eigenvalue, which is at most
+            (1 + 2 gamma z) lambda_1, reaches 2 at the start or at the
             step that is named; steps are not increasing; `exact` is switched off for a network that is
             not projected; or `features.draw` refuses.
 

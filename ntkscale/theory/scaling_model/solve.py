@@ -16,6 +16,8 @@ from ntkscale.theory.scaling_model.spectrum import Spectrum, power_law
 MODES_PER_DECADE = 30
 MARGIN = 3
 """Modes for each mode learned: with fewer, the end of the spectrum bends the curve."""
+SPARE = 1_000
+"""So many times that, where modes are free: at the margin itself late slopes are .005 too small."""
 BEYOND_RANK = 4
 """Modes for each unit of width or data: those beyond act as a ridge."""
 SINGLE_ROWS = 4_000
@@ -46,8 +48,8 @@ def solve(
         beta: source, above 0; below 1 the task is hard.
         gamma: feature-learning rate, gamma0^2; 0 is lazy.
         times: (T,) flow times in increasing order, from 0 on.
-        num_modes: M; by default three times the modes learned by the last time, or four times the
-            rank that width and data allow, whichever is less. The target beyond M is part of the mse.
+        num_modes: M; by default far more than are learned by the last time, or four times the rank
+            that width and data allow. The target beyond M is part of the mse.
         width: N; None: infinite.
         num_data: P, a fixed training set; None: fresh data.
         batch_size: B, samples of a step; None: all. Needs a learning rate.
@@ -73,7 +75,8 @@ def solve(
     if ranks:
         needed = min(needed, BEYOND_RANK * max(1, min(ranks)))
     if num_modes is None:
-        num_modes = max(needed, 100)
+        # Without limits, rows stand for ever more modes: a thousandfold spectrum costs a hundred rows.
+        num_modes = max(needed, 100) if ranks or learning_rate is not None else SPARE * needed
     elif num_modes < needed:
         raise ValueError(
             f"num_modes = {num_modes:,} is too few for time {checked[-1]:g}: modes up to about "
