@@ -2,9 +2,10 @@
 
     python -m benchmarks.scaling_model_grid [--processes 2]
 
-mse ~ t^-chi with chi = beta (lazy) or beta max(1, 2 / (1 + beta)) (rich), by least squares in log-log
-on [1e2, 1e4] and [1e5, 1e9]. Bounds: lazy .01; rich .02 early (.03 where |beta - 1| <= .2, gamma >= 1)
-and .005 late. Marks: * misses its bound; (...) no bound: at gamma = .1 the early window is a crossover.
+mse ~ t^-chi with chi = beta (lazy) or beta max(1, 2 / (1 + beta)) (rich), by least squares in
+log-log on [1e2, 1e4] and [1e5, 1e9]. Bounds: lazy .01; rich .005 late and, for gamma >= 1, .02 early
+(.03 where |beta - 1| <= .2). Marks: * misses its bound; (...) has none: at gamma = .1 the early
+window is a crossover from lazy to rich.
 """
 
 import argparse

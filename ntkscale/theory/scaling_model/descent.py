@@ -1,15 +1,15 @@
 """Steps of (stochastic) gradient descent on (w, A), exactly, for several seeds at once.
 
 Everything that projected gradient descent does is seen by three small states: c = w B / sqrt(N)
-(C, r), Z = w w^T / N (C, C) and the metric G = B^T B (r, r), where A = B A_0. For a gradient g (C, r)
-by the features u,
+(C, r), Z = w w^T / N (C, C) and the metric G = B^T B (r, r), where A = B A_0. For a gradient g (C,
+r) by the features u,
 
     c' = c + eta (g G + gamma Z g) + eta^2 gamma (g c^T) g
     Z' = Z + eta (g c^T + c g^T) + eta^2 g G g^T
     G' = G + eta gamma (c^T g + g^T c) + eta^2 gamma^2 g^T Z g
 
-from c = 0, Z = 0, G = 1; no power of eta is dropped. The linear network without the projection obeys
-the same three lines with u = psi and G(0) = A_0^T A_0 / N.
+from c = 0, Z = 0, G = 1; no power of eta is dropped. The linear network without the projection
+obeys the same three lines with u = psi and G(0) = A_0^T A_0 / N.
 
 One-pass batches of Gaussian features need no features. With delta = theta - c, labels' noise of
 covariance Sigma and V = delta S delta^T + Sigma, the errors E (B, C) are Gaussian of covariance V,
@@ -197,7 +197,7 @@ class Descent:
             top = float(torch.linalg.vector_norm(self.top, dim=(1, 2)).max())
         return top
 
-    def _check(self, iterations: int = 5) -> None:
+    def _check(self, iterations: int = 2) -> None:
         finite = bool(torch.isfinite(self.c).all() and torch.isfinite(self.Z).all())
         sharpness = self._sharpness(iterations) if finite else float("inf")
         if not self.eta * sharpness < 2:

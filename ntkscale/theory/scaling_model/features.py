@@ -5,9 +5,10 @@ inputs or on P of them, is diag(s) (theta - c) once the features' covariance is 
 it predicts is w* - v = V c.
 
 Modes beyond the spectrum's rows are too many and too weak to be learned one by one. Together they
-are noise: their share of the features is white, sum_{k > M} lambda_k / N per feature at width N, and
-their share of the target is noise on the labels. At N = infinity white features are the samples' own
-directions, tail_trace / P on the diagonal of the kernel matrix over P, useless on fresh inputs.
+are noise: their share of the features is white, sum_{k > M} lambda_k / N per feature at width N,
+and their share of the target is noise on the labels. At N = infinity white features are the
+samples' own directions, tail_trace / P on the diagonal of the kernel matrix over P, useless on
+fresh inputs.
 """
 
 from dataclasses import dataclass
@@ -131,10 +132,10 @@ def draw(
 def draw_unprojected(
     spectrum: Spectrum, *, width: int, num_data: int | None, noise: float, seed: int
 ) -> tuple[Features, Float[ndarray, "M M"]]:
-    """Features of a network whose A leaves the span of A_0: psi itself, and A_0^T A_0 / N beside it.
+    """Features of a network whose A leaves the span of A_0: psi, with A_0^T A_0 / N.
 
-    The same seed gives the A_0 and the data of `draw`. Modes beyond the rows are noise on the labels
-    of a training set and nothing else.
+    The same seed gives the A_0 and the data of `draw`. Modes beyond the rows are noise on the
+    labels of a training set and nothing else.
 
     Raises:
         ValueError: as `draw`.
@@ -168,8 +169,8 @@ def check_limits(
     """
     if (spectrum.count != 1).any():
         raise ValueError(
-            "finite width and finite data need a row for every mode, but rows of this spectrum stand "
-            "for several; build it without modes_per_decade."
+            "finite width and finite data need a row for every mode, but rows of this spectrum "
+            "stand for several; build it without modes_per_decade."
         )
     check_sizes(width=width, num_data=num_data, noise=noise)
 
@@ -209,7 +210,7 @@ def _training_set(
 def _singular(
     matrix: Float[ndarray, "n m"],
 ) -> tuple[Float[ndarray, "r"], Float[ndarray, "n r"], Float[ndarray, "r m"]]:
-    """Singular values and vectors above rounding, from the smaller Gram matrix: quicker than SVD."""
+    """Singular values and vectors above rounding, from the smaller Gram matrix."""
     small = matrix @ matrix.T if len(matrix) <= matrix.shape[1] else matrix.T @ matrix
     squares, vectors = np.linalg.eigh(small)
     kept = squares > np.finfo(np.float64).eps * len(small) * squares[-1]

@@ -1,4 +1,4 @@
-"""The solvable model at finite width, on finite data, or both: the exact flow of one random draw."""
+"""The solvable model at finite width or on finite data: the exact flow of one random draw."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""The solvable model at infinite width on unlimited data: the curve that nothing but time limits."""
+"""The solvable model at infinite width on unlimited data: nothing but time limits it."""
 
 from collections.abc import Callable
 
@@ -25,8 +25,9 @@ def flow(
         dc/dt = (1 + gamma Z) G + gamma G c^T (1 + gamma Z)^-1 c,   G = v diag(lambda)
 
     which gamma = 0 turns into v_k = w*_k exp(-lambda_k t). Feature learning multiplies the kernel
-    by 1 + gamma Z: on hard tasks, whose w* has infinite norm, without end. Modes of equal eigenvalue
-    may be rotated into one another, so that for one output a row of `count` alike modes is exact.
+    by 1 + gamma Z: on hard tasks, whose w* has infinite norm, without end. Modes of equal
+    eigenvalue may be rotated into one another, so that for one output a row of `count` alike modes
+    is exact.
     Source: arXiv 2409.17858, the limit N, B -> infinity of its section 3; the reduction to one
     vector is derived in this room's README.
 

@@ -5,8 +5,8 @@ out, the flow is linear once x(tau) is known,
 
     y' = s (theta x - y),   d = theta x - y,   d' = theta x' - s d,   kappa = 1 + gamma |y|^2
 
-and in a step on which x is linear the new |y|^2 is a quadratic polynomial of the new x: the implicit
-equation x^2 (1 + gamma |y|^2) = 1 costs a few scalar operations.
+and in a step on which x is linear the new |y|^2 is a quadratic polynomial of the new x: the
+implicit equation x^2 (1 + gamma |y|^2) = 1 costs a few scalar operations.
 """
 
 from collections.abc import Callable

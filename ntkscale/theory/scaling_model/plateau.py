@@ -1,8 +1,8 @@
 """Where the loss stops at finite width or on finite data: deterministic equivalents, t -> infinity.
 
-Random features with a vanishing ridge end at the same point however they get there, so that gamma does
-not enter. With z = sum lambda / (lambda + kappa) and q = sum (lambda / (lambda + kappa))^2 the ridge kappa
-that limits stand for solves z = min(N, P).
+Random features with a vanishing ridge end at the same point however they get there, so that gamma
+does not enter. With z = sum lambda / (lambda + kappa) and q = sum (lambda / (lambda + kappa))^2 the
+ridge kappa that limits stand for solves z = min(N, P).
 """
 
 import math
@@ -40,13 +40,13 @@ def plateau(
     """Deterministic equivalent of the mse at t -> infinity, valid as N, P -> infinity.
 
         N finite:  L = sum lambda w*^2 kappa / (lambda + kappa)
-        P finite:  L = [sum lambda w*^2 kappa^2 / (lambda + kappa)^2 + sigma^2] / (1 - q / P) - sigma^2
+        P finite:  L = (bias + sigma^2) / (1 - q / P) - sigma^2
         bias:      sum lambda w*^2 kappa^2 / (lambda + kappa)^2
 
     On a power law the total scales as N^(-alpha min(1, beta)) and P^(-alpha min(2, beta)); only the
     bias at finite width has the exponent alpha min(2, beta) that is printed for it. Both limits
-    together: the random-feature eigenframework of Simon et al., arXiv 2311.14646. The equations at one
-    limit follow from arXiv 2402.01092 (omega -> 0).
+    together: the random-feature eigenframework of Simon et al., arXiv 2311.14646. The equations at
+    one limit follow from arXiv 2402.01092 (omega -> 0).
 
     Args:
         spectrum: rows may stand for many modes; those beyond the rows act through tail_trace.
@@ -64,8 +64,8 @@ def plateau(
     lam, count, tail = spectrum.eigenvalues, spectrum.count, spectrum.tail_trace
     if width is not None and width == num_data:
         raise ValueError(
-            f"width and num_data are both {width}: the mse diverges at the interpolation threshold; "
-            "choose them apart."
+            f"width and num_data are both {width}: the mse diverges at this threshold; choose "
+            "them apart."
         )
     rank = min(width or math.inf, num_data or math.inf)
     if rank == math.inf or (tail == 0 and rank >= spectrum.num_modes):

@@ -4,18 +4,19 @@ With W (C, N), A = B A_0, features u = A_0 psi / sqrt(N) of covariance diag(s) a
 that they can express, projected gradient flow of (W, A) is gradient flow of a linear network whose
 hidden layer is as wide as its output:
 
-    f = R y u,   dy/dt = R^T G,   dR/dt = gamma G y^T,   G = (theta - R y) diag(s),   R(0) = 1, y(0) = 0
+    f = R y u,   dy/dt = R^T G,   dR/dt = gamma G y^T,   G = (theta - R y) diag(s)
+    R(0) = 1, y(0) = 0
 
-with R (C, C), y (C, M). It follows from B B^T = 1 + gamma W^T W / N (the conservation law) by writing
-c = W B / sqrt(N) = R y; R R^T = 1 + gamma Z, Z = W W^T / N. For C = 1 it is the scalar reduction
-z (1 + gamma z) = |c|^2.
+with R (C, C), y (C, M). It follows from B B^T = 1 + gamma W^T W / N (the conservation law) by
+writing c = W B / sqrt(N) = R y; R R^T = 1 + gamma Z, Z = W W^T / N. For C = 1 it is the scalar
+reduction z (1 + gamma z) = |c|^2.
 
 What is integrated is d = R^-1 (theta - c), in which nothing cancels:
 
     d' = (R^-1)' theta - diag(s) R^T R d
 
-In a step R^-1 is linear in time, so that every mode has a closed form, however stiff, and what is left
-is implicit in the C x C matrix R alone. Steps are equal in log time; all are halved until the
+In a step R^-1 is linear in time, so that every mode has a closed form, however stiff, and what is
+left is implicit in the C x C matrix R alone. Steps are equal in log time; all are halved until the
 Richardson extrapolation stands still.
 """
 
@@ -37,7 +38,7 @@ START = 1e-3
 
 @dataclass(frozen=True)
 class Path:
-    """theta - c, and the kernel's growth, at the times asked for; error is relative, of the loss."""
+    """theta - c and the kernel's growth at the times asked for; relative error of the loss."""
 
     residual: Float[ndarray, "T M C"]
     kernel_scale: Float[ndarray, "T"]
@@ -64,7 +65,8 @@ def reduced_flow(
         count: how many alike modes a row stands for.
         gamma: feature-learning rate.
         times: increasing, from 0 on.
-        rtol: of sum s |theta - c|^2 + floor, at every time.
+        rtol: of sum s |theta - c|^2 + floor, at every time; where the last mode decays, of the
+            exponent of the decay.
         floor: part of the loss that does not change, in target^2.
         progress: called with times done and their total, over all halvings so far.
 
@@ -78,6 +80,8 @@ def reduced_flow(
     force = np.sqrt((count[:, None] * np.square(eigenvalues[:, None] * target)).sum())
     fastest = max(float(eigenvalues.max()), float(np.sqrt(gamma) * force), np.finfo(float).tiny)
     solver = one_output if target.shape[1] == 1 else several_outputs
+    slowest = float(eigenvalues[np.square(target).sum(1) * eigenvalues > 0].min(initial=np.inf))
+    slowest = slowest if slowest < np.inf else 0.0
     coarse = previous = None
     error = np.inf
     step = FIRST_STEP
@@ -89,8 +93,10 @@ def reduced_flow(
             best = Path(*(f + (f - c) / 3 for f, c in zip(fine, coarse, strict=True)), error)
             loss = np.einsum("m,tmc->t", weight, np.square(best.residual))
             if previous is not None:
-                # Decays below rounding are no concern of anybody's.
-                size = loss + floor + 1e-28 * start + np.finfo(float).tiny
+                # Once every mode is learned the loss is exp(-2 lambda tau): an error is one of the
+                # exponent. Decays below rounding are no concern of anybody's.
+                size = (loss + floor) * np.maximum(1, slowest * best.lazy_time)
+                size += 1e-24 * start + np.finfo(float).tiny
                 error = float(np.max(np.abs(loss - previous) / size))
                 if error <= rtol:
                     return Path(best.residual, best.kernel_scale, best.lazy_time, error)

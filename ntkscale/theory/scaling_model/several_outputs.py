@@ -101,8 +101,8 @@ class SeveralOutputs:
     def _solve(self, R: Float[ndarray, "C C"]) -> Float[ndarray, "C C"]:
         """R at the end of the step: the fixed point of the midpoint rule."""
         size = R.shape
-        tried: list[Float[ndarray, "K"]] = []
-        misses: list[Float[ndarray, "K"]] = []
+        tried: list[ndarray] = []
+        misses: list[ndarray] = []
         x = R.ravel()
         for _ in range(ITERATIONS):
             R = x.reshape(size)

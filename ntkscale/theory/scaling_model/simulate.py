@@ -6,6 +6,7 @@ The steps are in `descent.py`; here they are asked for, bounded in memory and re
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -24,8 +25,9 @@ from ntkscale.theory.scaling_model.spectrum import Spectrum
 
 MEMORY = 2**30
 """Bytes for the metrics of the seeds that run together."""
-CHECK_EVERY = 50
-"""Steps between checks of stability."""
+CHECK_EVERY = 10
+"""Steps between checks of stability, after fifty that are checked one by one. An unstable step ends
+in a flatter place that is stable again, with another curve: it must not be missed."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,8 @@ def simulate(
         batch_size: B; None: all data, that is the population's gradient or all P points.
         noise: standard deviation of the labels' noise.
         projected: whether A moves within the span of A_0 only.
-        exact: False replaces the metric G by its value in gradient flow, 1 + gamma c^T (1 + gamma Z)^-1 c,
-            and a step costs O(r) instead of O(r^2); it differs at O(eta).
+        exact: False replaces the metric G by its value in gradient flow, 1 + gamma c^T (1 + gamma
+            Z)^-1 c, and a step costs O(r) instead of O(r^2); it differs at O(eta).
         seeds: one curve each; see `features.draw` for what a seed fixes.
         dtype, device: of the simulation; the draw itself is made in float64 on the CPU.
         progress: called with steps done and their total over chunks of seeds.
@@ -82,8 +84,8 @@ def simulate(
     Raises:
         ValueError: the learning rate times the kernel's largest eigenvalue, which is at most
             (1 + 2 gamma z) lambda_1, reaches 2 at the start or at the
-            step that is named; steps are not increasing; `exact` is switched off for a network that is
-            not projected; or `features.draw` refuses.
+            step that is named; steps are not increasing; `exact` is switched off for a network that
+            is not projected; or `features.draw` refuses.
 
     Cost: for each seed a draw, then O(r^2) a step (exact) or O(r), r = min(N, M, P); fixed data in
     batches O(B r) more. Memory: seeds run together in at most 1 GiB of metrics.
@@ -91,14 +93,15 @@ def simulate(
     gamma = check_gamma(gamma)
     check_limits(spectrum, width=width, num_data=num_data, noise=noise)
     recorded = [int(step) for step in steps]
-    if (
-        not recorded
-        or recorded[0] < 0
-        or any(b < a for a, b in zip(recorded, recorded[1:], strict=False))
-    ):
+    if not recorded or recorded[0] < 0 or any(b < a for a, b in pairwise(recorded)):
         raise ValueError("steps must be whole numbers from 0 on, in increasing order; sort them.")
     if not 0 < learning_rate < math.inf:
         raise ValueError(f"learning_rate must be above 0, got {learning_rate}.")
+    if width is None and num_data is None and learning_rate * spectrum.eigenvalues[0] >= 2:
+        raise ValueError(
+            f"unstable at step 0: learning_rate lambda_1 = "
+            f"{learning_rate * spectrum.eigenvalues[0]:.3g} must stay below 2; use a smaller one."
+        )
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
     if not projected and not exact:
@@ -169,7 +172,8 @@ def _record(
     mse, scale, train = np.empty((3, len(drawn), len(recorded)))
     for i, step in enumerate(recorded):
         while descent.step < step:
-            descent.advance(min(CHECK_EVERY, step - descent.step))
+            pause = 1 if descent.step < 5 * CHECK_EVERY else CHECK_EVERY
+            descent.advance(min(pause, step - descent.step))
             progress(descent.step, recorded[-1])
         coefficients, growth = descent.coefficients(), descent.kernel_scale()
         for j, features in enumerate(drawn):

@@ -17,8 +17,8 @@ class Solution:
         mse: of fresh inputs against the clean target, in target^2, summed over outputs. The power
             that no mode of the spectrum holds (`Spectrum.tail_power`) is part of it; label noise is
             not.
-        kernel_scale: 1 + gamma tr(Z) / C, by which learned features multiply the kernel at the start
-            (traced over outputs, divided by their number); 1 at gamma = 0.
+        kernel_scale: 1 + gamma tr(Z) / C, by which learned features multiply the kernel at the
+            start (traced over outputs, divided by their number); 1 at gamma = 0.
         lazy_time: integral of kernel_scale over time, the clock of feature learning: the modes
             with eigenvalue x lazy_time above 1 are learned.
         train_mse: of the training set against its noisy labels; None where data are unlimited.

@@ -1,4 +1,4 @@
-"""One call for the solvable model's loss curve: it picks the solver that the limits asked for need."""
+"""One call for the solvable model's loss curve: it picks the solver that the limits need."""
 
 import math
 
@@ -15,11 +15,14 @@ from ntkscale.theory.scaling_model.spectrum import Spectrum, power_law
 
 MODES_PER_DECADE = 30
 MARGIN = 3
-"""Modes for each mode learned: with fewer, the end of the spectrum bends the curve."""
-SPARE = 1_000
-"""So many times that, where modes are free: at the margin itself late slopes are .005 too small."""
+"""Fewest modes for each mode learned: the end of the spectrum bends the curve."""
+SOME, SPARE = 30, 1_000
+"""The same by default, where each mode costs its row and where bins make rows cheap: at the margin
+itself late slopes are .005, and the mse some per cent, off."""
 BEYOND_RANK = 4
 """Modes for each unit of width or data: those beyond act as a ridge."""
+EXACT_RANK = 2_000
+"""Features up to which descent keeps the whole metric."""
 SINGLE_ROWS = 4_000
 """Up to here every mode has a row of its own."""
 
@@ -40,8 +43,8 @@ def solve(
 ) -> Float[ndarray, "T"]:
     """mse of the solvable model for lambda_k = k^-alpha, lambda_k w*_k^2 = k^-(alpha beta + 1).
 
-    Without limits it is `flow`, with a width or a number of data `finite_flow`, with a learning rate
-    `simulate` (one seed; times are rounded to whole steps). Source: arXiv 2409.17858.
+    Without limits it is `flow`, with a width or a number of data `finite_flow`, with a learning
+    rate `simulate` (one seed; times are rounded to whole steps). Source: arXiv 2409.17858.
 
     Args:
         alpha: capacity, above 1.
@@ -61,8 +64,8 @@ def solve(
         Excess mse at the times, float64.
 
     Raises:
-        ValueError: alpha, beta, gamma or times are out of bounds, num_modes is too small for the last
-            time, a batch has no learning rate, or the learning rate is unstable.
+        ValueError: alpha, beta, gamma or times are out of bounds, num_modes is too small for the
+            last time, a batch has no learning rate, or the learning rate is unstable.
 
     Cost: a tenth of a second to seconds; see the three solvers.
     """
@@ -70,13 +73,14 @@ def solve(
     power_law(alpha, beta, num_modes=1)  # refuses alpha and beta before anything is computed
     if batch_size is not None and learning_rate is None:
         raise ValueError("batch_size needs a learning_rate: mini-batches are taken in steps.")
-    needed = math.ceil(MARGIN * _modes_learned(alpha, beta, gamma, float(checked[-1])))
+    learned = _modes_learned(alpha, beta, gamma, float(checked[-1]))
     ranks = [limit for limit in (width, num_data) if limit is not None]
-    if ranks:
-        needed = min(needed, BEYOND_RANK * max(1, min(ranks)))
+    free = not ranks and learning_rate is None
+    most = BEYOND_RANK * max(1, min(ranks)) if ranks else math.inf
+    needed = math.ceil(min(MARGIN * learned, most))
     if num_modes is None:
-        # Without limits, rows stand for ever more modes: a thousandfold spectrum costs a hundred rows.
-        num_modes = max(needed, 100) if ranks or learning_rate is not None else SPARE * needed
+        wished = SPARE * learned if free else min(SOME * learned, max(SINGLE_ROWS, needed))
+        num_modes = math.ceil(max(100, min(wished, most)))
     elif num_modes < needed:
         raise ValueError(
             f"num_modes = {num_modes:,} is too few for time {checked[-1]:g}: modes up to about "
@@ -94,6 +98,7 @@ def solve(
             num_data=num_data,
             batch_size=batch_size,
             noise=noise,
+            exact=min(num_modes, *ranks, num_modes) <= EXACT_RANK,
             seeds=[seed],
         )
         return result.mse[0]

@@ -1,4 +1,4 @@
-"""What the solvable model needs to know of a kernel and a task: eigenvalues, and the target on them.
+"""What the solvable model needs of a kernel and a task: eigenvalues, and the target on them.
 
 A row stands for `count` modes that are alike: for a power law, modes are gathered into bins which
 are equally wide on a logarithmic axis; a measured spectrum has rows of one mode.
@@ -67,8 +67,8 @@ def power_law(
         alpha: capacity, above 1: the trace of the kernel is finite.
         beta: source, above 0: the power of the target is finite.
         num_modes: M.
-        modes_per_decade: rows a decade of k beyond the first 50, for solvers that do not need single
-            modes; bins keep the trace and the power of their modes. None: a row a mode.
+        modes_per_decade: rows a decade of k beyond the first 50, for solvers that do not need
+            single modes; bins keep the trace and the power of their modes. None: a row a mode.
 
     Cost: O(M) where each mode has a row, else O(rows).
 
@@ -77,8 +77,8 @@ def power_law(
     """
     if not (math.isfinite(alpha) and alpha > 1):
         raise ValueError(
-            f"alpha must be above 1, got {alpha}: an infinite spectrum k^-alpha with alpha <= 1 has "
-            "no finite trace; give such a spectrum as measured, with its last eigenvalue."
+            f"alpha must be above 1, got {alpha}: an infinite spectrum k^-alpha with alpha <= 1 "
+            "has no finite trace; give such a spectrum as measured, with its last eigenvalue."
         )
     if not (math.isfinite(beta) and beta > 0):
         raise ValueError(
