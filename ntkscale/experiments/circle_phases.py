@@ -7,12 +7,13 @@ network has a loss.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 
+from ntkscale.experiments.circle_cells import Condition
 from ntkscale.experiments.circle_measures import (
     Baseline,
     Trained,
@@ -129,7 +130,7 @@ def _row(own: Sequence[Speed], kind: str) -> dict[str, Entry | str | float | int
         "trained": exponent,
         "sd": deviation,
         "speed-up": Entry(
-            float(np.exp(np.mean(np.log(ratios)))) if ratios else None,
+            float(np.mean(ratios)) if ratios else None,
             (min(ratios), max(ratios)) if ratios else None,
             digits=2,
         ),
@@ -138,35 +139,41 @@ def _row(own: Sequence[Speed], kind: str) -> dict[str, Entry | str | float | int
     }
 
 
-def _conclusion(groups: Sequence[Sequence[Speed]]) -> str:
-    """What the widest networks and the trend with width say, for every beta and gamma0."""
-    parts = []
-    ladders: dict[tuple[float, float], dict[str, list[Sequence[Speed]]]] = {}
+def _ladders(groups: Sequence[Sequence[Speed]]) -> list[list[Sequence[Speed]]]:
+    """Groups that differ in width and phases alone, together."""
+    found: dict[Condition, list[Sequence[Speed]]] = {}
     for own in groups:
-        first = own[0]
-        key = (first.cell.baseline.beta, first.cell.gamma0)
-        ladders.setdefault(key, {kind: [] for kind in KINDS})[first.kind].append(own)
-    for (beta, gamma0), kinds in ladders.items():
-        if not all(kinds.values()):
+        one = replace(own[0].cell.condition, width=0, phases=0, seed=0)
+        found.setdefault(one, []).append(own)
+    return list(found.values())
+
+
+def _name(cell: Trained) -> str:
+    one = cell.condition
+    network = f", ReLU^{one.power}, depth {one.depth}" if (one.power, one.depth) != (1, 1) else ""
+    return f"beta = {one.beta:.3g}, gamma0 = {one.gamma0:g}{network}"
+
+
+def _conclusion(groups: Sequence[Sequence[Speed]]) -> str:
+    """What the widest networks and the narrowest ones say, for every ladder."""
+    parts = []
+    for ladder in _ladders(groups):
+        reached = [[one for one in own if np.isfinite(one.ratio)] for own in ladder]
+        aligned, random = ([own for own in reached if own and own[0].kind == k] for k in KINDS)
+        if not aligned or not random:
             continue
-        widest = {
-            k: [one.ratio for one in v[-1] if np.isfinite(one.ratio)] for k, v in kinds.items()
-        }
-        if not all(widest.values()):
-            continue
-        aligned, random = widest["aligned"], widest["random"]
-        width = kinds["random"][-1][0].cell.condition.width
-        apart = min(aligned) > max(random) or max(aligned) < min(random)
-        first = [one.ratio for one in kinds["random"][0]]
+        fast, slow = ([one.ratio for one in own[-1]] for own in (aligned, random))
+        apart = min(fast) > max(slow) or max(fast) < min(slow)
+        narrow = random[0]
         parts.append(
-            f"beta = {beta:g}, gamma0 = {gamma0:g}, width {width}: at one loss the network is "
-            f"{np.mean(aligned):.2f} times as fast as its lazy flow with aligned phases (range "
-            f"{min(aligned):.2f} to {max(aligned):.2f}), {np.mean(random):.2f} times with random "
-            f"ones ({min(random):.2f} to {max(random):.2f}; {np.mean(first):.2f} at width "
-            f"{kinds['random'][0][0].cell.condition.width}): "
+            f"{_name(narrow[0].cell)}, width {random[-1][0].cell.condition.width}: down to one "
+            f"loss the network is {np.mean(fast):.2f} times as fast as its lazy flow with aligned "
+            f"phases ({min(fast):.2f} to {max(fast):.2f}), {np.mean(slow):.2f} times with random "
+            f"ones ({min(slow):.2f} to {max(slow):.2f}; at width "
+            f"{narrow[0].cell.condition.width} {np.mean([one.ratio for one in narrow]):.2f}): "
             + (
-                "the same spectrum and the same power on it, so alpha and beta alone do not decide "
-                "what learning features is worth."
+                "with the same spectrum and the same power on it, so alpha and beta alone do not "
+                "decide what learning features is worth."
                 if apart
                 else "the ranges overlap, so phases make no difference that this run can tell."
             )
@@ -175,31 +182,28 @@ def _conclusion(groups: Sequence[Sequence[Speed]]) -> str:
 
 
 def _draw(groups: Sequence[Sequence[Speed]], folder: Path) -> Picture:
-    betas = list(dict.fromkeys(own[0].cell.baseline.beta for own in groups))
-    figure, axes = new_figure(2, max(1, len(betas)))
+    ladders = _ladders(groups)
+    figure, axes = new_figure(2, max(1, len(ladders)))
     with house_style():
-        for row, beta in enumerate(betas):
-            own = [group for group in groups if group[0].cell.baseline.beta == beta]
-            _draw_beta(axes[2 * row], axes[2 * row + 1], own, beta)
+        for row, own in enumerate(ladders):
+            _draw_ladder(axes[2 * row], axes[2 * row + 1], own)
     return Picture(
         save_figure(figure, folder, "phases_over_widths")[0],
         "Exponent and speed-up of rich networks over their width, aligned and random phases.",
-        "Bars: smallest to largest over seeds and draws; dots: geometric mean. Dashed: theory, "
+        "Bars: smallest to largest over seeds and draws; dots: mean. Dashed: theory, "
         "which sees alpha and beta alone: exponents t^-chi and of the infinite-width lazy kernel "
         "in the window, and the solvable model started from the widest network's K_0.",
     )
 
 
-def _draw_beta(left: Axes, right: Axes, groups: Sequence[Sequence[Speed]], beta: float) -> None:
+def _draw_ladder(left: Axes, right: Axes, groups: Sequence[Sequence[Speed]]) -> None:
     wide = groups[-1][0].cell
     for kind, colour, shift in zip(KINDS, COLOURS, (0.97, 1.03), strict=False):
         own = [group for group in groups if group[0].kind == kind]
         widths = [shift * group[0].cell.condition.width for group in own]
         for ax, field in ((left, "exponent"), (right, "ratio")):
-            values = [[v for v in (getattr(one, field) for one in group) if v > 0] for group in own]
-            values = [v or [np.nan] for v in values]
-            middle = np.array([np.exp(np.mean(np.log(v))) for v in values])
-            low, high = (np.array([f(v) for v in values]) for f in (min, max))
+            values = [np.array([getattr(one, field) for one in group]) for group in own]
+            middle, low, high = (np.array([f(v) for v in values]) for f in (np.mean, min, max))
             bars = np.maximum([middle - low, high - middle], 0)  # rounding of one value
             ax.errorbar(
                 widths,
@@ -209,7 +213,7 @@ def _draw_beta(left: Axes, right: Axes, groups: Sequence[Sequence[Speed]], beta:
                 color=colour,
                 capsize=2,
                 markersize=4,
-                label=f"{kind} phases, gamma0 = {wide.gamma0:g}",
+                label=f"{kind} phases",
             )
     lazy = [[one.cell.baseline.lazy.exponent for one in group] for group in groups]
     left.plot(
@@ -230,9 +234,13 @@ def _draw_beta(left: Axes, right: Axes, groups: Sequence[Sequence[Speed]], beta:
         linestyle="--",
         label="solvable model, from K_0",
     )
-    for ax in (left, right):
-        ax.set(xscale="log", xlabel="width N [neurons]")
-        ax.set_title(f"beta = {beta:g}")
-        ax.legend()
     left.set_ylabel("exponent in time [1]")
     right.set(yscale="log", ylabel="speed-up over the lazy flow [1]")
+    every = sorted({group[0].cell.condition.width for group in groups})
+    for ax in (left, right):
+        ax.set(xscale="log", xlabel="width N [neurons]")
+        ax.set_xticks(every, [str(width) for width in every])
+        ax.minorticks_off()
+        ax.set_title(_name(groups[0][0].cell))
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
+    right.set_yticks([0.25, 0.5, 1, 2, 4, 8], ["1/4", "1/2", "1", "2", "4", "8"])

@@ -167,6 +167,7 @@ def draw_prediction(found: Sequence[Predicted], settings: CircleSettings, folder
                     name = label(settings, one.cell.condition) if j == 0 else ""
                     ax.plot(one.times, one.ratio, color=colour, linewidth=1.2, label=name or None)
         _finish(axes[0], "lazy networks, model with gamma = 0")
+        axes[1].set_yscale("log")
         _finish(axes[1], "rich networks, model with gamma = gamma0^2")
     return Picture(
         save_figure(figure, folder, "predicted_from_the_initial_kernel")[0],

@@ -143,7 +143,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "width": (256, 512, 1024, 2048, 4096),
         "angles": 64,
         "points": 128,
-        "window": (10.0, 800.0),
+        "window": (80.0, 800.0),
         "horizon": 800.0,
     },
     "frontier": {
