@@ -3,9 +3,9 @@
     python -m benchmarks.scaling_model_grid [--processes 2]
 
 mse ~ t^-chi with chi = beta (lazy) or beta max(1, 2 / (1 + beta)) (rich), by least squares in
-log-log on [1e2, 1e4] and [1e5, 1e9]. Bounds: lazy .01; rich .005 late and, for gamma >= 1, .02 early
-(.03 where |beta - 1| <= .2). Marks: * misses its bound; (...) has none: at gamma = .1 the early
-window is a crossover from lazy to rich.
+log-log on [1e2, 1e4] and [1e5, 1e9]. Bounds: lazy .01; rich .005 late and, for gamma >= 1, .02
+early (.03 where |beta - 1| <= .2). Marks: * misses its bound; (...) has none: at gamma = .1 the
+early window is a crossover from lazy to rich.
 """
 
 import argparse
@@ -50,7 +50,7 @@ def exponents(cell: tuple[float, float, float]) -> tuple[float, float]:
 
 def main() -> None:
     """Print the table and the time it took."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()
     cells = list(itertools.product(ALPHAS, BETAS, GAMMAS))

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 
 from ntkscale.theory.scaling_model.features import check_sizes
 from ntkscale.theory.scaling_model.spectrum import Spectrum
@@ -88,7 +88,7 @@ def plateau(
     low = math.log(float(lam.min()) * 1e-12)
     while too_many(low) < 0:
         low -= 20
-    kappa = math.exp(float(brentq(too_many, low, high, xtol=1e-13)))
+    kappa = math.exp(root_scalar(too_many, bracket=(low, high), xtol=1e-13).root)
     learned = lam / (lam + kappa)
     q = float((count * np.square(learned)).sum())
     power = spectrum.power

@@ -90,16 +90,16 @@ def reduced_flow(
             eigenvalues, target, count, gamma, times, START / fastest, step, progress
         )
         if coarse is not None:
-            best = Path(*(f + (f - c) / 3 for f, c in zip(fine, coarse, strict=True)), error)
-            loss = np.einsum("m,tmc->t", weight, np.square(best.residual))
+            residual, scale, clock = (f + (f - c) / 3 for f, c in zip(fine, coarse, strict=True))
+            loss = np.einsum("m,tmc->t", weight, np.square(residual))
             if previous is not None:
                 # Once every mode is learned the loss is exp(-2 lambda tau): an error is one of the
                 # exponent. Decays below rounding are no concern of anybody's.
-                size = (loss + floor) * np.maximum(1, slowest * best.lazy_time)
+                size = (loss + floor) * np.maximum(1, slowest * clock)
                 size += 1e-24 * start + np.finfo(float).tiny
                 error = float(np.max(np.abs(loss - previous) / size))
                 if error <= rtol:
-                    return Path(best.residual, best.kernel_scale, best.lazy_time, error)
+                    return Path(residual, scale, clock, error)
             previous = loss
         coarse = fine
         step /= 2

@@ -104,6 +104,7 @@ class SeveralOutputs:
         tried: list[ndarray] = []
         misses: list[ndarray] = []
         x = R.ravel()
+        miss = x
         for _ in range(ITERATIONS):
             R = x.reshape(size)
             moved, _ = self._move(R)

@@ -142,7 +142,7 @@ def test_plateau(
         ends.append(features.mse(spectrum, features.target))
     expected = plateau(spectrum, **limits)
     # 15 %, and three standard errors of five draws (label noise alone gives them 5 to 10 %).
-    error = 3 * np.std(ends) / 5**0.5 / expected.mse
+    error = float(3 * np.std(ends) / 5**0.5 / expected.mse)
     assert np.mean(ends) == pytest.approx(expected.mse, rel=0.15 + error)
     assert expected.bias <= expected.mse
 
