@@ -176,7 +176,8 @@ def draw_kernel(cells: Sequence[Trained], settings: CircleSettings, folder: Path
             name = label(settings, cell.condition) if cell.gamma0 == richest else ""
             distance.append(Curve(name, cell.kernel_times, cell.distance, colour=colour))
             if cell.gamma0 == richest:
-                said = f"{name}, t^{cell.growth_law:.2f}"
+                grows = f", t^{cell.growth_law:.2f}" if np.isfinite(cell.growth_law) else ""
+                said = f"{name}{grows}"
                 growth.append(Curve(said, cell.kernel_times, cell.growth, colour=colour))
     others = ", ".join(f"{gamma0:g}" for gamma0 in sorted(gammas, reverse=True))
     draw_curves(axes[0], growth, quantity="kernel_growth", title=f"gamma0 = {richest:g}")

@@ -26,10 +26,10 @@ Cost = Literal["N t", "multiply-adds"]
 
 DRIFT = 0.25
 """Change of the local slope along the frontier, over its mean, up to which it counts as flat."""
-FEWEST_DECADES = 1.0
-"""A slope that is flat over less compute than this is none."""
+FEWEST_DECADES = 2.0
+"""A frontier over less compute than this has no slope to speak of."""
 _GRID = 25  # points a decade of compute
-_SPAN = 0.5  # decades a local slope is taken over
+_SPAN = 1.0  # decades a local slope is taken over: about from one best width to its double
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,9 @@ class Frontier:
         compute: where an inner width is best, log-spaced.
         mse: least mean mse there.
         best: the width that has it.
-        slope: local slopes of mse ~ compute^-slope there.
+        slope_at: compute half a decade or more from both ends of this.
+        slope: local slopes of mse ~ compute^-slope there, over a decade each: doubling the width
+            leaves the envelope of a perfect law with kinks, which shorter ones would see.
         spread: standard errors of these over seeds, by the jackknife.
         exponent: their mean; nan where there is too little compute.
         interval: 95 %, over seeds.
@@ -59,8 +61,9 @@ class Frontier:
     compute: Float[ndarray, "G"]
     mse: Float[ndarray, "G"]
     best: Float[ndarray, "G"]
-    slope: Float[ndarray, "G"]
-    spread: Float[ndarray, "G"]
+    slope_at: Float[ndarray, "H"]
+    slope: Float[ndarray, "H"]
+    spread: Float[ndarray, "H"]
     exponent: float
     interval: tuple[float, float]
     drift: float
@@ -104,16 +107,18 @@ def frontier(ladder: Ladder, kind: str, beta: float, cost: Cost, predicted: floa
     kept = grid[inner]
     nothing = np.empty(0)
     slope, spread, exponent, interval, drift = nothing, nothing, np.nan, (np.nan, np.nan), np.nan
-    if len(kept) >= 5 and kept[-1] / kept[0] > 10**_SPAN:
+    half = 10 ** (_SPAN / 2)
+    middle = (kept >= half * kept[:1]) & (kept <= kept[-1:] / half)
+    if middle.sum() >= 2:
         envelope = mean.min(axis=0)[inner]
-        slope = local_slope(kept, envelope, span=_SPAN)[1]
+        slope = local_slope(kept, envelope, span=_SPAN)[1][middle]
         exponent = float(slope.mean())
         drift = float(np.ptp(slope) / abs(exponent))
         if count > 1:
             without = [
                 np.delete(loss, s, axis=1).mean(axis=1).min(axis=0)[inner] for s in range(count)
             ]
-            jackknife = np.array([local_slope(kept, one, span=_SPAN)[1] for one in without])
+            jackknife = np.array([local_slope(kept, o, span=_SPAN)[1][middle] for o in without])
             factor = (count - 1) / np.sqrt(count)
             spread = factor * jackknife.std(axis=0, ddof=1)
             error = factor * jackknife.mean(axis=1).std(ddof=1)
@@ -130,6 +135,7 @@ def frontier(ladder: Ladder, kind: str, beta: float, cost: Cost, predicted: floa
         compute=kept,
         mse=mean.min(axis=0)[inner],
         best=np.array(widths)[best[inner]],
+        slope_at=kept[middle],
         slope=slope,
         spread=spread,
         exponent=exponent,

@@ -55,7 +55,7 @@ def frontier_table(found: Sequence[Frontier]) -> Table:
         rows,
         "Slope: mean local slope of the lower envelope where neither the smallest nor the largest "
         "width is best; 95 % over seeds (jackknife). Drift: range of the local slope over its "
-        f"mean; flat: at most {DRIFT:g}, over {FEWEST_DECADES:g} decade or more. Lazy: exact flow "
+        f"mean; flat: at most {DRIFT:g}, over {FEWEST_DECADES:g} decades or more. Lazy: exact flow "
         "of K_0. Theory is about N t; multiply-adds count the steps that stability asks for.",
     )
 
@@ -72,11 +72,16 @@ def conclusion(found: Sequence[Frontier]) -> str:
                 f"{where}: the frontier falls as C^-{one.exponent:.3f} "
                 f"[{one.interval[0]:.3f}, {one.interval[1]:.3f}], theory {one.predicted:.3f}."
             )
-        else:
+        elif np.isfinite(one.exponent):
             parts.append(
                 f"{where}: not reached: over {one.decades:.1f} decades of compute the local slope "
                 f"of the frontier changes by {one.drift:.0%} of its mean {one.exponent:.3f} "
                 f"(theory {one.predicted:.3f})."
+            )
+        else:
+            parts.append(
+                f"{where}: not reached: {one.decades:.1f} decades of compute in which an inner "
+                f"width is best hold no slope (theory {one.predicted:.3f})."
             )
     return " ".join(parts) or "No rich networks, no frontier."
 
@@ -127,10 +132,10 @@ def _draw_losses(ax: Axes, one: Frontier, *, theory: bool) -> None:
 
 def _draw_slope(ax: Axes, one: Frontier) -> None:
     if len(one.slope):
-        ax.plot(one.compute, one.slope, color="black", label="local slope of the frontier")
+        ax.plot(one.slope_at, one.slope, color="black", label="local slope of the frontier")
         if len(one.spread):
             low, high = one.slope - 2 * one.spread, one.slope + 2 * one.spread
-            ax.fill_between(one.compute, low, high, color="black", alpha=0.15, linewidth=0)
+            ax.fill_between(one.slope_at, low, high, color="black", alpha=0.15, linewidth=0)
         # Where the best width changes the envelope has kinks, seen in its slope.
         changes = np.flatnonzero(np.diff(one.best)) + 1
         for i in changes:

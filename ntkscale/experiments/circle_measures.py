@@ -176,19 +176,17 @@ def _baseline(run: Run, settings: CircleSettings, name: str, condition: Conditio
     times = lazy_times(settings, condition)
     lazy = lazy_flow(kernel, task.targets, times).mse.numpy() + task.tail
     infinite = _infinite_lazy_flow(settings, condition, task.targets[:, 0], times) + task.tail
-    # A mode is a pair of eigenvalues; alpha and beta are read a little beyond both its ends.
+    # A mode is a pair of eigenvalues; alpha and beta are read a little beyond both its ends, as far
+    # as the kernel of a narrow network has eigenvalues.
     first, last = modes_read(settings, condition)
+    rank = int((values > 1e-11 * values[0]).sum())
+    indices = (min(round(1.6 * first), max(1, rank - 5)), min(round(2.5 * last), rank))
     return Baseline(
         condition=condition,
         tail=task.tail,
         eigenvalues=values.numpy(),
         coefficients=coefficients.numpy(),
-        measured=source_capacity(
-            values,
-            coefficients.square(),
-            tail=task.tail,
-            window=(round(1.6 * first), round(2.5 * last)),
-        ),
+        measured=source_capacity(values, coefficients.square(), tail=task.tail, window=indices),
         times=np.asarray(times),
         lazy_mse=lazy,
         infinite_mse=infinite,

@@ -12,6 +12,7 @@ from ntkscale.experiments.circle_figures import (
     draw_losses,
     draw_pictures,
     draw_spectra,
+    shown,
 )
 from ntkscale.experiments.circle_frontier_verdict import compute_frontier
 from ntkscale.experiments.circle_measures import (
@@ -107,7 +108,7 @@ def judge(run: Run) -> Verdict:
 def _summary(run: Run, settings: CircleSettings, cells: Sequence[Trained], rough: bool) -> str:
     parts: list[str] = []
     richest = max(settings.gamma0)
-    for own in alike([cell for cell in cells if cell.gamma0 == richest]):
+    for own in alike([cell for cell in shown(cells) if cell.gamma0 == richest]):
         said = label(settings, own[0].condition)
         gain, deviation = mean_and_deviation(cell.gain for cell in own)
         if not np.isfinite(gain):
@@ -118,7 +119,8 @@ def _summary(run: Run, settings: CircleSettings, cells: Sequence[Trained], rough
         spread = f" +- {deviation:.3f}" if np.isfinite(deviation) else ""
         parts.append(
             f"{said} ({place}): at gamma0 = {richest:g} the exponent is "
-            f"{gain:+.3f}{spread} against the lazy flow's, the kernel grows as t^{growth:.2f}."
+            f"{gain:+.3f}{spread} against the lazy flow's"
+            + (f", the kernel grows as t^{growth:.2f}." if np.isfinite(growth) else ".")
         )
     if settings.phases == ("random",):
         parts.append("The target's phases are random: alpha and beta alone do not decide then.")

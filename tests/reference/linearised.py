@@ -1,0 +1,42 @@
+"""Linearised training, slow and obvious: Jacobians sample by sample, one matrix exponential a time.
+
+With residuals r on the P training points and s on the test points, d(r, s)/dt = -(K r, K' r) / P.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+def jacobian(network: nn.Module, inputs: Tensor) -> Tensor:
+    """Gradients of the one output with respect to all parameters, a row a sample."""
+    rows = []
+    for x in inputs:
+        network.zero_grad()
+        network(x[None]).sum().backward()
+        parts = [p.grad.flatten() for p in network.parameters() if p.grad is not None]
+        rows.append(torch.cat(parts))
+    return torch.stack(rows)
+
+
+def linearised_mse(
+    network: nn.Module,
+    gamma: float,
+    train: tuple[Tensor, Tensor],
+    test: tuple[Tensor, Tensor],
+    times: Sequence[float],
+) -> tuple[list[float], list[float]]:
+    """Training and test mse of the linearised network, whose output is zero at the start."""
+    seen, unseen = jacobian(network, train[0]), jacobian(network, test[0])
+    points = len(seen)
+    rate = gamma**2 * torch.cat([seen, unseen]) @ seen.T / points
+    generator = torch.zeros(len(rate), len(rate), dtype=rate.dtype)
+    generator[:, :points] = -rate
+    start = torch.cat([train[1], test[1]])[:, 0]
+    found: tuple[list[float], list[float]] = ([], [])
+    for time in times:
+        residual = torch.linalg.matrix_exp(time * generator) @ start
+        found[0].append(float(residual[:points].square().mean()))
+        found[1].append(float(residual[points:].square().mean()))
+    return found
