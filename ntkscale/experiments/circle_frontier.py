@@ -95,15 +95,17 @@ def frontier(ladder: Ladder, kind: str, beta: float, cost: Cost, predicted: floa
     low = min(c[0] for runs in ladder.values() for c, _ in runs)
     high = max(c[-1] for runs in ladder.values() for c, _ in runs)
     grid = np.geomspace(low, high, max(2, round(_GRID * np.log10(high / low))))
-    # (widths, seeds, grid): infinite where a curve does not reach.
+    # (widths, seeds, grid): infinite before a curve begins, its last value where it has ended.
     widths = sorted(ladder)
     count = min(len(runs) for runs in ladder.values())
     loss = np.array([[_on(grid, *run) for run in ladder[width][:count]] for width in widths])
     mean = loss.mean(axis=1)
     best = np.argmin(mean, axis=0)
-    # Before the smallest and from the largest width on, the frontier is that of a single network.
-    largest = np.isfinite(mean[-1])
-    inner = (best > 0) & (best < len(widths) - 1) & largest
+    # Before the smallest and from the largest width on, the frontier is that of a single network,
+    # and where the best curve has ended nobody knows how it would have gone on.
+    ends = np.array([min(c[-1] for c, _ in ladder[width]) for width in widths])
+    inner = (best > 0) & (best < len(widths) - 1) & (grid <= ends[best])
+    inner &= np.isfinite(mean[-1]) & (np.cumsum(grid > ends[best]) == 0)
     kept = grid[inner]
     nothing = np.empty(0)
     slope, spread, exponent, interval, drift = nothing, nothing, np.nan, (np.nan, np.nan), np.nan
@@ -129,8 +131,9 @@ def frontier(ladder: Ladder, kind: str, beta: float, cost: Cost, predicted: floa
         beta=beta,
         cost=cost,
         curves={
-            w: (grid, np.where(np.isfinite(m), m, np.nan))
-            for w, m in zip(widths, mean, strict=True)
+            width: (grid[shown], one[shown])
+            for width, one, end in zip(widths, mean, ends, strict=True)
+            if len(shown := np.flatnonzero(np.isfinite(one) & (grid <= end)))
         },
         compute=kept,
         mse=mean.min(axis=0)[inner],
@@ -146,8 +149,7 @@ def frontier(ladder: Ladder, kind: str, beta: float, cost: Cost, predicted: floa
 
 
 def _on(grid: ndarray, compute: ndarray, mse: ndarray) -> ndarray:
-    inside = np.interp(np.log(grid), np.log(compute), np.log(mse), left=np.inf, right=np.inf)
-    return np.exp(inside)
+    return np.exp(np.interp(np.log(grid), np.log(compute), np.log(mse), left=np.inf))
 
 
 def frontiers(cells: Sequence[Trained], settings: CircleSettings) -> list[Frontier]:

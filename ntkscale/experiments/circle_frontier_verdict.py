@@ -142,6 +142,8 @@ def _draw_slope(ax: Axes, one: Frontier) -> None:
             ax.axvline(one.compute[i], color="#BBBBBB", linewidth=0.6)
     ax.axhline(one.predicted, color="black", linestyle="--", label=f"theory {one.predicted:.3f}")
     ax.set(xscale="log", xlabel=_UNITS[one.cost], ylabel="exponent in compute [1]")
-    ax.set_ylim(0, 1.6 * one.predicted)
-    ax.set_title("grey lines: the best width changes")
+    ends = [edge for compute, _ in one.curves.values() for edge in (compute[0], compute[-1])]
+    ax.set(xlim=(min(ends), max(ends)), ylim=(0, 1.6 * one.predicted))
+    said = "flat" if one.reached else "no flat slope reached"
+    ax.set_title(f"{said}; grey: the best width changes")
     ax.legend()

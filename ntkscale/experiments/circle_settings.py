@@ -149,13 +149,13 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "frontier": {
         "beta": (0.5,),
         "seed": (0, 1, 2, 3),
-        "width": (8, 16, 32, 64, 128, 256),
+        "width": (4, 8, 16, 32, 64),
         "init": "gaussian",
-        "points": 1024,
+        "points": 512,
         "lazy": 1e-4,
         "window": (10.0, 1000.0),
-        "horizon": 1000.0,
-        "steps": 400_000,
+        "horizon": 10_000.0,
+        "steps": 1_000_000,
     },
 }
 
@@ -163,7 +163,7 @@ QUICK: Mapping[str, Mapping[str, Any]] = {
     "activations": {"width": (1024,), "step_fraction": 0.9},
     "depths": {"width": (256,), "step_fraction": 0.9},
     "phases": {"width": (256, 1024), "draws": 1, "step_fraction": 0.9},
-    "frontier": {"width": (8, 16, 32, 64), "points": 512, "step_fraction": 0.9},
+    "frontier": {"width": (4, 8, 16), "points": 256, "horizon": 3000.0, "step_fraction": 0.9},
 }
 """What `--quick` makes of a preset, before the preset itself; other runs: width 1024."""
 
