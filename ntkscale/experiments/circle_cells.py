@@ -20,6 +20,10 @@ LAZY = 0.01
 """A network below this richness counts as lazy: it is read at lazy times, and needs float64."""
 
 
+_KERNELS = 16
+"""Looks at the kernel, at least, whatever they cost."""
+
+
 @dataclass(frozen=True)
 class Condition:
     """What one cell trains.
@@ -109,7 +113,7 @@ def modes_read(settings: CircleSettings, condition: Condition) -> tuple[int, int
     law, to P/8, or as far as a third of the steps takes a lazy network.
     """
     spectrum = infinite_spectrum(settings, condition)
-    first = max(2, condition.power + 1, settings.points // 50)
+    first = max(2, condition.power + 1, round(settings.points / 50))
     last = settings.points // 8
     affordable = settings.steps / 3 * settings.step_fraction
     while last > first + 2 and 0.25 * spectrum.max() > affordable * spectrum[last]:
@@ -225,5 +229,6 @@ def _schedule(settings: CircleSettings, condition: Condition) -> Schedule:
         model=build(settings, condition),
         inputs=target(settings, condition).inputs,
     )
-    kernels = thin([t for t in times if low / 2 < t < end], count)
+    # A rich network is through the window long before its end: a growth exponent needs its share.
+    kernels = thin([t for t in times if low / 2 < t < end], max(count, _KERNELS))
     return Schedule(times, kernels, thin(sorted(kernels), 7), expected_end=end)

@@ -277,7 +277,8 @@ def _growth_exponent(
     times: Float[ndarray, "S"], growth: Float[ndarray, "S"], span: tuple[float, float]
 ) -> float:
     """Slope of log growth against log t; nan with fewer than four measurements in the window."""
-    inside = (times >= span[0]) & (times <= span[1])
+    # A narrow network's kernel may have fewer directions, and rounding in the others.
+    inside = (times >= span[0]) & (times <= span[1]) & (growth > 0)
     if inside.sum() < 4:
         return float("nan")
     return float(np.polyfit(np.log(times[inside]), np.log(growth[inside]), 1)[0])

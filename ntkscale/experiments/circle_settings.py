@@ -134,6 +134,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "width": (512,),
         "init": "gaussian",
         "points": 128,
+        "lazy": 1e-4,
     },
     "phases": {
         "beta": (0.5,),
@@ -154,8 +155,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "points": 512,
         "lazy": 1e-4,
         "window": (10.0, 1000.0),
-        "horizon": 10_000.0,
-        "steps": 1_000_000,
+        "horizon": 3000.0,
+        "steps": 400_000,
     },
 }
 
@@ -163,7 +164,7 @@ QUICK: Mapping[str, Mapping[str, Any]] = {
     "activations": {"width": (1024,), "step_fraction": 0.9},
     "depths": {"width": (256,), "step_fraction": 0.9},
     "phases": {"width": (256, 1024), "draws": 1, "step_fraction": 0.9},
-    "frontier": {"width": (4, 8, 16), "points": 256, "horizon": 3000.0, "step_fraction": 0.9},
+    "frontier": {"width": (4, 8, 16), "points": 256, "horizon": 1000.0, "step_fraction": 0.9},
 }
 """What `--quick` makes of a preset, before the preset itself; other runs: width 1024."""
 
