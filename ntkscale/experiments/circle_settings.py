@@ -124,7 +124,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "seed": (0, 1),
         "width": (2048,),
         "angles": 64,
-        "points": 64,
+        "points": 128,
         "steps": 120_000,
     },
     "depths": {
@@ -134,7 +134,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "width": (512,),
         "init": "gaussian",
         "points": 128,
-        "lazy": 1e-4,
+        "lazy": 1e-5,
     },
     "phases": {
         "beta": (0.5,),
