@@ -32,8 +32,7 @@ from ntkscale.reporting import (
     save_figure,
 )
 from ntkscale.scaling import fit_power_law
-from ntkscale.theory.scaling_model import measured
-from ntkscale.theory.scaling_model.flow import flow
+from ntkscale.theory.scaling_model import flow, measured
 
 KINDS = ("aligned", "random")
 

@@ -33,8 +33,7 @@ from ntkscale.reporting import (
     new_figure,
     save_figure,
 )
-from ntkscale.theory.scaling_model import measured
-from ntkscale.theory.scaling_model.flow import flow
+from ntkscale.theory.scaling_model import flow, measured
 from ntkscale.tracking import MEMORY
 
 CLOSE = 0.1

@@ -135,13 +135,13 @@ def _summary(run: Run, settings: CircleSettings, cells: Sequence[Trained], rough
 def _verdict_table(cells: Sequence[Trained], settings: CircleSettings, rough: bool) -> Table:
     """One row for every condition, over its seeds."""
     rows = []
+    known = all(cell.baseline.source == cell.baseline.beta for cell in cells)
     for own in alike(cells):
         base = own[0].baseline
         exponent = mean_and_deviation(c.slope.exponent if c.slope else np.nan for c in own)
         lazy, _ = mean_and_deviation(c.baseline.lazy.exponent for c in own)
         gain, spread = mean_and_deviation(c.gain for c in own)
         growth, _ = mean_and_deviation(c.growth_law for c in own)
-        known = base.source == base.beta
         found = {} if known else _measured(own)
         rows.append(
             {
