@@ -13,6 +13,7 @@ from torch import Tensor
 from ntkscale.ntk.accumulate import Cut, Kind, panels
 from ntkscale.ntk.capture import Chunk, UnlikeProbe
 from ntkscale.ntk.forward import Forward
+from ntkscale.ntk.gradients import SLICES
 from ntkscale.ntk.inputs import Batch, count, rows
 from ntkscale.ntk.jacobian import Columns, choose_route
 from ntkscale.ntk.memory import filled, out_of_memory
@@ -293,6 +294,9 @@ def cut(structured: Structured, n: int, memory: int) -> tuple[int, int]:
     outputs = len(structured.outputs)
     # What passes through on its way, and memory the allocator keeps, come to half as much again.
     memory = memory * 2 // 3
+    if structured.kind == "full":
+        # Slices of the gradients of all outputs.
+        memory = max(memory // 2, memory - SLICES)
     if n * structured.sample_bytes(outputs) <= memory:
         return n, outputs
     if structured.kind == "full":

@@ -15,11 +15,17 @@ from torch import Tensor
 from ntkscale.ntk.accumulate import Kind
 from ntkscale.ntk.capture import Chunk
 from ntkscale.ntk.factors import Rights, left_of, rights_of
+from ntkscale.ntk.row_products import add_row_products, row_products
 from ntkscale.ntk.rules import Product
 from ntkscale.ntk.uses import Use
 
 SLICE = 16 << 20
-"""Bytes of gradients formed at a time: they stay in the last-level cache until multiplied."""
+"""Bytes of one output's gradients formed at a time: they stay in the last-level cache until
+multiplied."""
+
+SLICES = 128 << 20
+"""Bytes of all outputs' slices together: narrow slices are formed at a third of the speed, so that
+several outputs take more than fits the cache."""
 
 LONG = 8_192
 """Columns of one product. Float32 products over millions of columns lose three digits."""
@@ -97,7 +103,7 @@ def add_gradients(
         _add_shared(left, right, kind, target)
     elif kind == "trace":
         total = _Sum(a.n, b.n, left.dtype, target.device, symmetric=a is b)
-        for span in left.spans(1):
+        for span in left.spans():
             for c in range(left.outputs):
                 one = left.form(c, span, 0)
                 total.add(one, one if a is b else right.form(c, span, 1))
@@ -105,15 +111,15 @@ def add_gradients(
     elif kind == "diagonal":
         for c in range(left.outputs):
             total = _Sum(a.n, b.n, left.dtype, target.device, symmetric=a is b)
-            for span in left.spans(1):
+            for span in left.spans():
                 one = left.form(c, span, 0)
                 total.add(one, one if a is b else right.form(c, span, 1))
             target[c].add_(total.result())
     else:
         _add_full(
             left.spans(left.outputs),
-            lambda c, span: left.form(c, span, c),
-            None if a is b else lambda c, span: right.form(c, span, left.outputs + c),
+            lambda span: left.form_all(span, 0),
+            None if a is b else lambda span: right.form_all(span, 1),
             (left.outputs, a.n, b.n),
             target,
             left.dtype,
@@ -141,7 +147,7 @@ class _Sum:
             for i in range(0, n, step):
                 last = min(i + step, n) if self.symmetric else right.shape[0]
                 into = self.part[i : i + step, :last]
-                into.addmm_(left[i : i + step, span], right[:last, span].T)
+                add_row_products(into, left[i : i + step, span], right[:last, span])
         self.columns += left.shape[1]
         if self.columns > FLUSH:
             self._flush()
@@ -199,10 +205,11 @@ class _Sliced:
             rights, outputs = [Rights([one.shared * size])], 1
         return cls(lefts, rights, rule.rows, chunk.n, outputs)
 
-    def spans(self, outputs: int) -> list[slice]:
-        """Slices of the cotangents' side whose gradients fit the cache."""
-        each = self.n * outputs * self.groups * self.a * self.dtype.itemsize
-        step = max(1, min(self.width, SLICE // max(1, each)))
+    def spans(self, outputs: int = 1) -> list[slice]:
+        """Slices of the cotangents' side whose gradients fit the cache, of several outputs not
+        much more."""
+        each = max(1, self.n * self.groups * self.a * self.dtype.itemsize)
+        step = max(1, min(self.width, SLICE // each, SLICES // (outputs * each)))
         step = -(-self.width // -(-self.width // step))
         return [slice(i, min(i + step, self.width)) for i in range(0, self.width, step)]
 
@@ -210,6 +217,19 @@ class _Sliced:
         """Gradients of output c, or with c = -1 the part all outputs share."""
         width = span.stop - span.start
         into = self._space(buffer, self.n * self.groups * width * self.a)
+        self._form_into(into, c, span)
+        return into.view(self.n, -1)
+
+    def form_all(self, span: slice, buffer: int) -> Float[Tensor, "C n w"]:
+        """Gradients of every output."""
+        each = self.n * self.groups * (span.stop - span.start) * self.a
+        into = self._space(buffer, self.outputs * each).view(self.outputs, each)
+        for c in range(self.outputs):
+            self._form_into(into[c], c, span)
+        return into.view(self.outputs, self.n, -1)
+
+    def _form_into(self, into: Tensor, c: int, span: slice) -> None:
+        width = span.stop - span.start
         # What outputs share is read row by row of the weight, and keeps its order.
         swapped = c >= 0 and not self.rows and self.a < NARROW <= width
         sides = (self.a, width) if swapped else (width, self.a)
@@ -229,7 +249,6 @@ class _Sliced:
                 torch.bmm(turned, flat, out=into)
             else:
                 torch.baddbmm(into, turned, flat, out=into)
-        return into.view(self.n, -1)
 
     def _right(self, rights: Rights, c: int) -> Tensor:
         if rights.weights is None:
@@ -275,7 +294,7 @@ def _add_shared(left: _Sliced, right: _Sliced, kind: Kind, target: Tensor) -> No
     assert left.weights is not None
     w = left.weights
     pairs = (w[:, None] * w[None]).flatten(0, 1) if kind == "full" else w.square()
-    for span in left.spans(1):
+    for span in left.spans():
         one = left.form(-1, span, 0)
         two = one if left is right else right.form(-1, span, 1)
         rows = [g.view(g.shape[0], span.stop - span.start, -1).transpose(0, 1) for g in (one, two)]
@@ -285,8 +304,8 @@ def _add_shared(left: _Sliced, right: _Sliced, kind: Kind, target: Tensor) -> No
 
 def _add_full(
     spans: Sequence[slice],
-    form: Callable[[int, slice], Tensor],
-    form_other: Callable[[int, slice], Tensor] | None,
+    form: Callable[[slice], Float[Tensor, "C n1 w"]],
+    form_other: Callable[[slice], Float[Tensor, "C n2 w"]] | None,
     sizes: tuple[int, int, int],
     target: Tensor,
     dtype: torch.dtype,
@@ -297,25 +316,25 @@ def _add_full(
     if count * max(n1, n2) <= STACKED:
         total = _Sum(count * n1, count * n2, dtype, target.device, symmetric=symmetric)
         for span in spans:
-            one = torch.cat([form(c, span) for c in range(count)])
-            two = one
-            if form_other is not None:
-                two = torch.cat([form_other(c, span) for c in range(count)])
-            total.add(one, two)
+            one = form(span).flatten(0, 1)
+            total.add(one, one if form_other is None else form_other(span).flatten(0, 1))
         k = total.result()
-        if symmetric:
-            k = torch.tril(k) + torch.tril(k, -1).T
-        k = k.view(count, n1, count, n2).transpose(1, 2).reshape(count * count, n1, n2)
-        target += k.to(target.dtype)
+        for c in range(count):
+            # Of a symmetric sum there is what lies below the diagonal.
+            for d in range(c + 1 if symmetric else count):
+                pair = k[c * n1 : (c + 1) * n1, d * n2 : (d + 1) * n2]
+                target[c * count + d].add_(pair)
+                if symmetric and d < c:
+                    target[d * count + c].add_(pair.T)
         return
     for span in spans:
-        ones = [form(c, span) for c in range(count)]
-        twos = ones if form_other is None else [form_other(c, span) for c in range(count)]
+        ones = form(span)
+        twos = ones if form_other is None else form_other(span)
         for c in range(count):
             for d in range(c if symmetric else 0, count):
-                for start in range(0, ones[c].shape[1], LONG):
+                for start in range(0, ones.shape[2], LONG):
                     w = slice(start, start + LONG)
-                    product = ones[c][:, w] @ twos[d][:, w].T
+                    product = row_products(ones[c][:, w], twos[d][:, w])
                     target[c * count + d].add_(product)
                     if symmetric and c < d:
                         target[d * count + c].add_(product.T)
@@ -335,8 +354,8 @@ def _add_whole(
     if kind == "full":
         _add_full(
             [slice(0, term.size)],
-            lambda c, _: form(a, c),
-            None if a is b else lambda c, _: form(b, c),
+            lambda _: torch.stack([form(a, c) for c in range(a.outputs)]),
+            None if a is b else lambda _: torch.stack([form(b, c) for c in range(b.outputs)]),
             (a.outputs, a.n, b.n),
             target,
             dtype,

@@ -15,6 +15,7 @@ from torch import Tensor
 from ntkscale.ntk.accumulate import Kind
 from ntkscale.ntk.capture import Chunk
 from ntkscale.ntk.factors import Factors
+from ntkscale.ntk.row_products import add_row_products, row_products
 from ntkscale.ntk.uses import Use
 
 ROWS = 512
@@ -22,6 +23,9 @@ ROWS = 512
 
 LEAST = 128
 """Rows of the smallest squares on the diagonal: products of fewer rows lose speed."""
+
+LEAST_PAIRED = 256
+"""The same where outputs are paired: such squares waste nothing, but for an output with itself."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ def add_gram(term: GramTerm, a: Chunk, b: Chunk, kind: Kind, into: Mapping[str, 
     left = Factors.of(term.uses, a)
     right = left if symmetric else Factors.of(term.uses, b)
     work = _Squares()
-    for rows, columns in _tiles(a.n, b.n, left.positions, symmetric):
+    for rows, columns in _tiles(a.n, b.n, left.positions, symmetric, kind):
         diagonal = symmetric and rows == columns
         _add_tile(term, left, right, rows, columns, diagonal, kind, into, work)
 
@@ -79,7 +83,7 @@ def add_traced_grams(terms: Sequence[GramTerm], a: Chunk, b: Chunk, into: Tensor
     lefts = [Factors.of(t.uses, a) for t in terms]
     rights = lefts if symmetric else [Factors.of(t.uses, b) for t in terms]
     work = _Squares()
-    for rows, columns in _tiles(a.n, b.n, 1, symmetric):
+    for rows, columns in _tiles(a.n, b.n, 1, symmetric, "trace"):
         total = None
         for term, left, right in zip(terms, lefts, rights, strict=True):
             for g in range(left.groups):
@@ -109,15 +113,18 @@ def add_traced_grams(terms: Sequence[GramTerm], a: Chunk, b: Chunk, into: Tensor
             into[columns, rows].copy_(turned.copy_(total.T))
 
 
-def _tiles(n1: int, n2: int, positions: int, symmetric: bool) -> Iterator[tuple[slice, slice]]:
+def _tiles(
+    n1: int, n2: int, positions: int, symmetric: bool, kind: Kind
+) -> Iterator[tuple[slice, slice]]:
     """Rows and columns of the tiles; symmetric, up to the diagonal, where they are smaller."""
+    least = LEAST_PAIRED if kind == "full" else LEAST
     step = max(1, ROWS // positions)
     for i in range(0, n1, step):
         rows = slice(i, min(i + step, n1))
         for j in range(0, i if symmetric else n2, step):
             yield rows, slice(j, min(j + step, n2))
         if symmetric:
-            yield from _triangle(rows, max(1, LEAST // positions))
+            yield from _triangle(rows, max(1, least // positions))
 
 
 def _triangle(rows: slice, least: int) -> Iterator[tuple[slice, slice]]:
@@ -149,7 +156,7 @@ class _Squares:
         key = (name, left.shape[0], right.shape[0])
         if key not in self.known:
             self.known[key] = left.new_empty(key[1:])
-        return torch.mm(left, right.T, out=self.known[key])
+        return row_products(left, right, self.known[key])
 
 
 def _add_tile(
@@ -225,7 +232,7 @@ def _cotangent_products(
     if kind == "trace":
         total = work.product("right", left[0][r], right[0][s])
         for c in range(1, count):
-            total.addmm_(left[c][r], right[c][s].T)
+            add_row_products(total, left[c][r], right[c][s])
         yield _FIRST, total
     elif kind == "diagonal":
         for c in range(count):
