@@ -4,6 +4,7 @@ from ntkscale.theory.scaling_model.finite import finite_flow
 from ntkscale.theory.scaling_model.flow import flow
 from ntkscale.theory.scaling_model.linear_network import linear_network_flow
 from ntkscale.theory.scaling_model.mean_field import MeanField, mean_field
+from ntkscale.theory.scaling_model.narrow import at_width
 from ntkscale.theory.scaling_model.plateau import Plateau, plateau
 from ntkscale.theory.scaling_model.sgd import lazy_sgd
 from ntkscale.theory.scaling_model.simulate import Simulation, simulate
@@ -17,6 +18,7 @@ __all__ = [
     "Simulation",
     "Solution",
     "Spectrum",
+    "at_width",
     "finite_flow",
     "flow",
     "lazy_sgd",
