@@ -133,10 +133,7 @@ def frontier(
 
     def envelope(means: Sequence[Float[ndarray, "T"]]) -> tuple[ndarray, ndarray]:
         level = np.array(
-            [
-                np.interp(grid - n, log_t, np.log(one))
-                for n, one in zip(log_n, means, strict=True)
-            ]
+            [np.interp(grid - n, log_t, np.log(one)) for n, one in zip(log_n, means, strict=True)]
         )
         between = basis @ level
         at = between.argmin(axis=0)
@@ -147,8 +144,8 @@ def frontier(
     inside = (at >= edges[0]) & (at <= edges[1])
     if inside.sum() < 5:
         raise ValueError(
-            f"the best width leaves the ladder {widths[0]} to {widths[-1]} at nearly every compute; "
-            "extend the ladder or the times."
+            f"the best width leaves the ladder {widths[0]} to {widths[-1]} at nearly every "
+            "compute; extend the ladder or the times."
         )
     # One stretch: noise may throw a point out.
     first, last = np.flatnonzero(inside)[[0, -1]]

@@ -4,6 +4,7 @@ from ntkscale.theory.scaling_model.finite import finite_flow
 from ntkscale.theory.scaling_model.flow import flow
 from ntkscale.theory.scaling_model.linear_network import linear_network_flow
 from ntkscale.theory.scaling_model.mean_field import MeanField, mean_field
+from ntkscale.theory.scaling_model.mean_width import mean_at_width
 from ntkscale.theory.scaling_model.narrow import at_width
 from ntkscale.theory.scaling_model.plateau import Plateau, plateau
 from ntkscale.theory.scaling_model.sgd import lazy_sgd
@@ -23,6 +24,7 @@ __all__ = [
     "flow",
     "lazy_sgd",
     "linear_network_flow",
+    "mean_at_width",
     "mean_field",
     "measured",
     "plateau",

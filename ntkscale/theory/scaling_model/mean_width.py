@@ -1,0 +1,117 @@
+"""Finite width without sampling: the spectrum that a random A_0 shows on average, at any N.
+
+Flows at width N depend on A_0 through two measures alone, the eigenvalues s of S = A_0 Lambda A_0^T
+/ N and the weight b^2 that the target has on them (`narrow.at_width` is one draw of both). Sums
+over them do not fluctuate as N grows, and their means follow from one complex equation,
+
+    z = -kappa + 1/N sum_k lambda_k kappa / (lambda_k + kappa)
+    1/N sum_j 1 / (s_j - z) = 1 / kappa
+    sum_j b_j^2 / (s_j - z) = sum_k power_k lambda_k / (lambda_k + kappa)
+
+whose imaginary parts just above the real axis are the densities. At z = 0 it is the equation of
+`plateau`. (Marchenko & Pastur 1967; for the model arXiv 2402.01092 at gamma = 0. That the rich flow
+needs nothing more is derived in this room's README.)
+"""
+
+import numpy as np
+from jaxtyping import Complex, Float
+from numpy import ndarray
+
+from ntkscale.theory.scaling_model.plateau import plateau
+from ntkscale.theory.scaling_model.spectrum import Spectrum
+
+ANGLE = 4e-3
+"""Of z above the real axis: the relative resolution of the densities, in s."""
+POINTS = 4
+"""Points of s that make one row."""
+_TURN = 0.72  # factor from angle to angle on the way from the negative axis
+_BELOW, _ABOVE = 1e-3, 4.0  # where s begins and ends, over the ridge and the largest eigenvalue
+
+
+def mean_at_width(spectrum: Spectrum, width: int) -> Spectrum:
+    """The spectrum that stands for width N on average over A_0, for `flow` and `lazy_sgd`.
+
+    Against means of draws: see the tests and this room's README. Errors are of relative order 1/N,
+    and of the resolution, half a per cent.
+
+    Args:
+        spectrum: of one output; rows may stand for many modes, so that N can be large.
+        width: N, below the number of modes.
+
+    Raises:
+        ValueError: several outputs, a width that is not positive, or no fewer modes than N.
+        ArithmeticError: the equation was not solved; fewer rows a decade help.
+
+    Cost: O(rows x points), points some 600 a decade of s; two seconds at N = 65,536.
+    """
+    if spectrum.target.shape[1] != 1:
+        raise ValueError("mean_at_width needs a spectrum of one output; give one at a time.")
+    limit = plateau(spectrum, width=width)
+    if not limit.ridge > 0:
+        raise ValueError(
+            f"width = {width:,} resolves all {spectrum.num_modes:,.0f} modes; take more modes."
+        )
+    lam, count = spectrum.eigenvalues, spectrum.count
+    low, high = np.log(limit.ridge * _BELOW), np.log(_ABOVE * lam[0] + spectrum.tail_trace / width)
+    per_row = ANGLE / 1.2
+    s = np.exp(np.arange(high, low, -per_row))
+    kappa = _solve(lam, count, spectrum.tail_trace, width, s)
+    weight = np.empty(len(s), dtype=complex)
+    for part in _parts(len(s), len(lam)):
+        weight[part] = (spectrum.power * lam / (lam + kappa[part, None])).sum(axis=1)
+    power = np.maximum(weight.imag, 0.0)
+    # The density of s rho(s) decays on both sides of the spectrum also where it is smeared.
+    modes = np.maximum((s * np.exp(1j * ANGLE) / kappa).imag, 0.0)
+    # Both sums are known.
+    power *= (spectrum.total_power - limit.mse) / power.sum()
+    modes *= width / modes.sum()
+    rows = len(s) // POINTS
+    power, modes, at = (
+        one[: rows * POINTS].reshape(rows, POINTS) for one in (power, modes, s * power)
+    )
+    power, modes, at = power.sum(axis=1), modes.sum(axis=1), at.sum(axis=1)
+    kept = (power > 0) & (modes > 0)
+    power, modes, at = power[kept], modes[kept], at[kept] / power[kept]
+    target = np.sqrt(power / (modes * at))
+    return Spectrum(at, target[:, None], modes, tail_power=limit.mse)
+
+
+def _solve(
+    lam: Float[ndarray, "M"], count: Float[ndarray, "M"], tail: float, width: int, s: ndarray
+) -> Complex[ndarray, "G"]:
+    """kappa at z = s exp(i ANGLE), followed from the negative axis, where it is real."""
+    found = np.empty(len(s), dtype=complex)
+    for part in _parts(len(s), len(lam)):
+        own = s[part]
+
+        def improve(kappa: ndarray, z: ndarray) -> ndarray:
+            share = lam / (lam + kappa[:, None])
+            miss = -kappa + (kappa * (share @ count) + tail) / width - z
+            return kappa - miss / (-1 + np.square(share) @ count / width)
+
+        # On the negative axis kappa is real and below this, and the miss is concave: Newton falls
+        # to it without passing it.
+        kappa = (own + (float(count @ lam) + tail) / width).astype(complex)
+        for _ in range(40):
+            kappa = improve(kappa, -own.astype(complex))
+        angle = np.pi
+        while angle > ANGLE:
+            angle = max(angle * _TURN, ANGLE)
+            z = own * np.exp(1j * angle)
+            for _ in range(3):
+                kappa = improve(kappa, z)
+        z = own * np.exp(1j * ANGLE)
+        for _ in range(5):
+            before, kappa = kappa, improve(kappa, z)
+        if not (np.abs(kappa - before) <= 1e-8 * np.abs(kappa)).all() or (kappa.imag > 0).any():
+            raise ArithmeticError(
+                "the spectrum at finite width was not found; use fewer modes_per_decade."
+            )
+        found[part] = kappa
+    return found
+
+
+def _parts(points: int, rows: int) -> list[slice]:
+    """Stretches of points that fit into some 60 MiB each."""
+    step = max(1, 4_000_000 // rows)
+    return [slice(i, i + step) for i in range(0, points, step)]
