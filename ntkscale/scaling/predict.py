@@ -1,8 +1,29 @@
 """Every scaling exponent that alpha and beta predict, lazy and rich."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from ntkscale.scaling.regime import Regime, check_exponents, regime
+
+
+Term = Literal["time", "batch transient", "width transient", "model"]
+"""A term of the loss: t^-time, (eta / B) t^-batch_transient, (1/N) t^-width_transient, N^-model."""
+
+
+@dataclass(frozen=True)
+class Crossover:
+    """Where one term of the loss takes over from another while a network trains.
+
+    Attributes:
+        before, after: the terms.
+        resource: "width" (N) or "batch" (B / eta).
+        exponent: x in t ~ resource^x, up to a factor that does not depend on the resource.
+    """
+
+    before: Term
+    after: Term
+    resource: Literal["width", "batch"]
+    exponent: float
 
 
 @dataclass(frozen=True)
@@ -25,6 +46,12 @@ class Prediction:
         compute_lazy, compute_rich: r_C, of the compute C = N t at the best N.
         best_width_lazy, best_width_rich: n in N*(C) ~ C^n.
         best_time_lazy, best_time_rich: s in t*(C) ~ C^s, with n + s = 1.
+        data_noisy: alpha beta / (alpha beta + 1), of P with label noise and early stopping.
+        stop_time_lazy, stop_time_rich: s in (best time to stop) ~ P^s with label noise.
+        lazy_to_rich: x in t_gamma ~ gamma^-x, when a hard task's curve leaves the lazy law for the
+            rich one; None on other tasks, whose kernel settles: they keep their exponent.
+        crossovers_lazy, crossovers_rich: which terms dominate as t grows at fixed N and B, in their
+            order, and when each takes over. The last one ends at the width's plateau.
         kernel_growth: g in kernel scale ~ t^g of a rich network: (1 - beta) / (1 + beta) on hard
             tasks, else 0.
     """
@@ -46,6 +73,12 @@ class Prediction:
     best_width_rich: float
     best_time_lazy: float
     best_time_rich: float
+    data_noisy: float
+    stop_time_lazy: float
+    stop_time_rich: float
+    lazy_to_rich: float | None
+    crossovers_lazy: tuple[Crossover, ...]
+    crossovers_rich: tuple[Crossover, ...]
     kernel_growth: float
 
 
@@ -66,6 +99,8 @@ def predict(alpha: float, beta: float) -> Prediction:
     corrections found by simulation: the total loss of a width-N model stops at N^(-alpha min(1,
     beta)), since min(2, beta) is the ensemble's bias alone; and the width transient decays with
     min(1, beta) - 1/alpha, which for hard tasks is less than 1 - 1/alpha and may be negative.
+    With label noise a model stopped at k learned modes has the variance sigma^2 k / P beside the
+    bias k^(-alpha beta); their balance is data_noisy, its time that at which mode k is learned.
     The reading of alpha < 1 is derived here, from N = sum_k lambda_k / (lambda_k + kappa).
 
     Raises:
@@ -98,6 +133,12 @@ def predict(alpha: float, beta: float) -> Prediction:
         best_width_rich=1.0 - rich[1],
         best_time_lazy=lazy[1],
         best_time_rich=rich[1],
+        data_noisy=seen * beta / (seen * beta + 1.0),
+        stop_time_lazy=seen / (seen * beta + 1.0),
+        stop_time_rich=seen / (seen * beta + 1.0) / faster,
+        lazy_to_rich=1.0 / (1.0 - beta) if place == "hard" else None,
+        crossovers_lazy=_crossovers(place, seen, beta, batch, 1.0),
+        crossovers_rich=_crossovers(place, seen, beta, batch, faster),
         kernel_growth=(1.0 - beta) / (1.0 + beta) if beta < 1.0 else 0.0,
     )
 
@@ -118,3 +159,36 @@ def _compute_optimum(
     width_per_time = (a - b) / m
     best_time = 1.0 / (1.0 + width_per_time)
     return a * best_time, best_time
+
+
+def _crossovers(
+    place: Regime, alpha: float, beta: float, batch: float, faster: float
+) -> tuple[Crossover, ...]:
+    """Order of the terms in time; `faster` multiplies every exponent of time.
+
+    On a hard task the width transient meets the falling curve and the plateau in one point and
+    never dominates; batches of easier tasks than super-easy change prefactors alone.
+    """
+    if place == "hard":
+        return (Crossover("time", "model", "width", alpha / faster),)
+    width = 1.0 - 1.0 / alpha
+    last = Crossover("width transient", "model", "width", alpha)
+    if width <= 0.0:  # alpha <= 1: the transient is the plateau
+        if batch < beta:
+            return _batches(beta, batch, alpha)[:1] + (
+                (Crossover("batch transient", "model", "width", alpha / batch),) if batch else ()
+            )
+        return (Crossover("time", "model", "width", alpha / beta),)
+    if place == "easy":
+        return (Crossover("time", "width transient", "width", 1.0 / (beta - width)), last)
+    return (*_batches(beta, batch, alpha), last)
+
+
+def _batches(beta: float, batch: float, alpha: float) -> tuple[Crossover, ...]:
+    """Of a super-easy task: (eta / B) t^-batch takes over, then (1/N) t^-(1 - 1/alpha)."""
+    if beta <= batch:  # on the boundary both fall alike
+        return (Crossover("time", "width transient", "width", 1.0),)
+    return (
+        Crossover("time", "batch transient", "batch", 1.0 / (beta - batch)),
+        Crossover("batch transient", "width transient", "width", 1.0),
+    )

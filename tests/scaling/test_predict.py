@@ -7,6 +7,7 @@ import pytest
 from scipy.optimize import root_scalar
 
 from ntkscale.scaling import predict, regime
+from ntkscale.theory import scaling_model
 
 
 @pytest.mark.parametrize(
@@ -119,3 +120,65 @@ def test_bad_exponents(alpha, beta):
     for call in (regime, predict):
         with pytest.raises(ValueError, match="positive finite"):
             call(alpha, beta)
+
+
+@pytest.mark.parametrize(("alpha", "beta"), [(1.5, 0.4), (1.5, 1.15), (2.5, 1.9), (0.8, 0.5)])
+@pytest.mark.parametrize("kind", ["lazy", "rich"])
+def test_terms_are_equal_where_one_takes_over(alpha, beta, kind):
+    """Exponents in N of the two terms at t = N^x; N large, B fixed."""
+    says = predict(alpha, beta)
+
+    def exponent(term, x):
+        return {
+            "time": -x * getattr(says, f"time_{kind}"),
+            "batch transient": -x * getattr(says, f"batch_transient_{kind}"),
+            "width transient": -1 - x * getattr(says, f"width_transient_{kind}"),
+            "model": -says.model,
+        }[term]
+
+    crossovers = getattr(says, f"crossovers_{kind}")
+    by_width = [one for one in crossovers if one.resource == "width"]
+    assert by_width[-1].after == "model"
+    assert [one.exponent for one in by_width] == sorted(one.exponent for one in by_width)
+    for one in by_width:
+        before, after = exponent(one.before, one.exponent), exponent(one.after, one.exponent)
+        assert before == pytest.approx(after)
+        # Before it the one is larger, after it the other.
+        assert exponent(one.before, one.exponent - 0.1) > exponent(one.after, one.exponent - 0.1)
+        assert exponent(one.before, one.exponent + 0.1) < exponent(one.after, one.exponent + 0.1)
+
+
+def test_the_batch_takes_over():
+    says = predict(1.5, 2.2)
+    first = says.crossovers_lazy[0]
+    assert (first.before, first.after, first.resource) == ("time", "batch transient", "batch")
+    # t^-beta = (eta / B) t^-batch
+    x = first.exponent
+    assert -x * says.time_lazy == pytest.approx(-1 - x * says.batch_transient_lazy)
+
+
+def test_when_a_curve_turns_rich():
+    """The kernel has doubled at t_gamma: two gammas, solved."""
+    beta, times = 0.5, np.geomspace(1, 1e9, 400)
+    spectrum = scaling_model.power_law(2.0, beta, num_modes=10**7, modes_per_decade=20)
+    when = []
+    for gamma in (1e-2, 1e-3):
+        scale = scaling_model.flow(spectrum, gamma, times, rtol=1e-3).kernel_scale
+        when.append(float(np.interp(2.0, scale, times)))
+    found = np.log10(when[1] / when[0])
+    assert found == pytest.approx(predict(2.0, beta).lazy_to_rich, rel=0.15)
+    assert predict(2.0, 1.2).lazy_to_rich is None
+
+
+def test_noisy_data_by_the_balance_of_bias_and_variance():
+    alpha, beta = 1.7, 0.6
+    says, k = predict(alpha, beta), np.geomspace(1, 1e12, 100_000)
+    loss, best = [], []
+    for points in (1e8, 1e12):
+        total = k ** (-alpha * beta) + k / points
+        loss.append(total.min())
+        best.append(k[total.argmin()])
+    assert np.log(loss[0] / loss[1]) / np.log(1e4) == pytest.approx(says.data_noisy, abs=1e-3)
+    modes = np.log(best[1] / best[0]) / np.log(1e4)
+    assert alpha * modes == pytest.approx(says.stop_time_lazy, abs=1e-3)
+    assert alpha * (1 + beta) / 2 * modes == pytest.approx(says.stop_time_rich, abs=1e-3)

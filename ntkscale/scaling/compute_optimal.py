@@ -1,0 +1,172 @@
+"""The best width for a compute C = N t, from the solved model and not from its asymptotics."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from ntkscale.scaling.frontier import Frontier, frontier
+from ntkscale.scaling.predict import predict
+from ntkscale.theory import scaling_model
+
+SMALLEST, LARGEST = 8, 2**17
+"""Widths that are looked at: fewer features than this are not a model of many, more take minutes."""
+MODES_PER_WIDTH = 1_000
+_MODES_PER_DECADE = 30
+_REACH = 2  # doublings of the width to either side
+_SPAN = 20.0  # compute looked at, over the budget and under it
+_DECADE = math.sqrt(10.0)  # half a decade of compute to either side
+
+
+@dataclass(frozen=True)
+class ComputeOptimal:
+    """The best width N and time t for a budget N t, batch size fixed.
+
+    Attributes:
+        width: N, a real number; the loss hardly changes within a factor of two.
+        time: flow time t = budget / width.
+        mse: expected, on average over A_0 (and batches), in target^2.
+        slope: r of mse ~ C^-r, over a decade of compute around the budget.
+        slope_interval: of the local exponents in that decade; the model is solved on average, so
+            there is no noise, but the exponent still drifts.
+        predicted: asymptotic r of `predict`, for comparison.
+    """
+
+    width: float
+    time: float
+    mse: float
+    slope: float
+    slope_interval: tuple[float, float]
+    predicted: float
+
+
+def compute_optimal(
+    alpha: float,
+    beta: float,
+    gamma: float,
+    budget: float,
+    *,
+    batch_size: float | None = None,
+    learning_rate: float | None = None,
+    progress: Callable[[int, int], object] | None = None,
+) -> ComputeOptimal:
+    """Minimise the mse of the solvable model over the width at N t = budget.
+
+    The loss at every width is that of `theory.scaling_model.mean_at_width`: averaged over A_0,
+    exact in time. Five widths around the best, each twice the one before, give a smooth minimum.
+
+    Args:
+        alpha: capacity, above 1.
+        beta: source.
+        gamma: feature-learning rate, gamma0^2; 0 is lazy.
+        budget: C = N t, neurons times flow time.
+        batch_size: B of one-pass SGD, lazy only; None: gradient flow, which has no batches.
+        learning_rate: eta, needed by batches.
+        progress: called with the widths done and how many there will be at most.
+
+    Source: arXiv 2409.17858, table 1 and figure 4. Cost: one to three seconds a width, five to ten
+    widths.
+
+    Raises:
+        ValueError: alpha or beta is out of range, the budget is not positive, a batch lacks its
+            learning rate or comes with gamma > 0 (simulate, or run `train.py compute-optimal`),
+            or the best width lies outside 32 to 32,768.
+    """
+    if not (0 < budget < math.inf):
+        raise ValueError(f"budget must be a positive number of neurons times time, not {budget}.")
+    scaling_model.power_law(alpha, beta, num_modes=1)  # refuses alpha and beta
+    if (batch_size is None) != (learning_rate is None):
+        raise ValueError("batch_size and learning_rate belong together; give both or neither.")
+    if batch_size is not None and gamma > 0:
+        raise ValueError(
+            "batches with gamma > 0 have no averaged solution; use gamma = 0, leave batch_size "
+            "out, or run `python train.py compute-optimal`, which simulates."
+        )
+    says = predict(alpha, beta)
+    power = says.best_width_lazy if gamma == 0 else says.best_width_rich
+    step = round(math.log2(min(max(3 * budget**power, 4 * SMALLEST), LARGEST / 4)))
+    losses: dict[int, Float[ndarray, "T"]] = {}
+    reach = _SPAN * 4**_REACH  # so that widths of one ladder have these times in common
+    compute = budget * np.geomspace(1 / reach, reach, 150)
+    most = 2 * _REACH + 1 + round(math.log2(LARGEST / SMALLEST))
+
+    def loss(doublings: int) -> float:
+        """Log mse at the budget, for width 2^doublings."""
+        width = 2**doublings
+        if doublings not in losses:
+            losses[doublings] = mean_mse(
+                alpha, beta, gamma, width, compute / width, batch_size, learning_rate
+            )
+            if progress is not None:
+                progress(len(losses), most)
+        return float(np.interp(0.0, np.log(compute / budget), np.log(losses[doublings])))
+
+    lowest = round(math.log2(SMALLEST)) + _REACH
+    highest = round(math.log2(LARGEST)) - _REACH
+    while not (loss(step) <= loss(step - 1) and loss(step) <= loss(step + 1)):
+        step += 1 if loss(step + 1) < loss(step - 1) else -1
+        if not lowest <= step <= highest:
+            raise ValueError(
+                f"the best width for C = {budget:.3g} lies outside {2**lowest} to {2**highest:,}; "
+                "choose another budget, or use the exponents of scaling.predict."
+            )
+    ladder = list(range(step - _REACH, step + _REACH + 1))
+    for doublings in ladder:
+        loss(doublings)
+    found = _around(budget, ladder, losses, compute)
+    at = int(np.argmin(np.abs(np.log(found.compute / budget))))
+    near = found.over(budget / _DECADE, budget * _DECADE)
+    inside = np.abs(np.log(found.compute / budget)) <= np.log(_DECADE) + 1e-9
+    local = [*found.slope[inside], near.exponent]
+    return ComputeOptimal(
+        width=float(found.width[at]),
+        time=budget / float(found.width[at]),
+        mse=float(np.exp(np.interp(0.0, np.log(found.compute / budget), np.log(found.mse)))),
+        slope=near.exponent,
+        slope_interval=(float(min(local)), float(max(local))),
+        predicted=says.compute_lazy if gamma == 0 else says.compute_rich,
+    )
+
+
+def mean_mse(
+    alpha: float,
+    beta: float,
+    gamma: float,
+    width: int,
+    times: Float[ndarray, "T"],
+    batch_size: float | None = None,
+    learning_rate: float | None = None,
+) -> Float[ndarray, "T"]:
+    """Mean mse over A_0 (and batches, at gamma = 0) at width N, at ascending times above 0."""
+    spectrum = scaling_model.power_law(
+        alpha,
+        beta,
+        num_modes=MODES_PER_WIDTH * width,
+        modes_per_decade=_MODES_PER_DECADE,
+    )
+    own = scaling_model.mean_at_width(spectrum, width)
+    if batch_size is None or learning_rate is None:
+        return scaling_model.flow(own, gamma, times, rtol=1e-3).mse
+    # Between whole steps the loss is interpolated, as the time of a step is no physical one.
+    steps = np.unique(np.append(np.floor(times / learning_rate), np.ceil(times / learning_rate)))
+    mse = scaling_model.lazy_sgd(own, steps, learning_rate=learning_rate, batch_size=batch_size)
+    return np.exp(np.interp(times / learning_rate, steps, np.log(mse)))
+
+
+def _around(
+    budget: float,
+    ladder: list[int],
+    losses: dict[int, Float[ndarray, "T"]],
+    compute: Float[ndarray, "T"],
+) -> Frontier:
+    """The frontier around the budget, at times that all widths were solved for."""
+    widths = [2**doublings for doublings in ladder]
+    times = np.geomspace(budget / _SPAN / widths[-1], budget * _SPAN / widths[0], 200)
+    curves = [
+        np.exp(np.interp(np.log(times), np.log(compute / n), np.log(losses[d])))[None]
+        for n, d in zip(widths, ladder, strict=True)
+    ]
+    return frontier(widths, times, curves)
