@@ -227,6 +227,8 @@ def mirror(k: Tensor, kind: Kind) -> None:
     """Fill a square (G, n, n) above the diagonal: K_cd(x, x') = K_dc(x', x)."""
     squares, n = k.shape[:2]
     across = math.isqrt(squares) if kind == "full" else 1
+    side = min(n, _STEP)
+    lower = torch.ones(side, side, dtype=torch.bool, device=k.device).tril()
     for g in range(squares):
         c, d = divmod(g, across)
         other = k[d * across + c] if kind == "full" else k[g]
@@ -235,8 +237,8 @@ def mirror(k: Tensor, kind: Kind) -> None:
             for j in range(0, i, _STEP):
                 beside = slice(j, j + _STEP)
                 turn_into(k[g][beside, below], other[below, beside])
-            block = k[g][below, below]
-            block.copy_(torch.tril(block) + torch.tril(other[below, below], -1).T)
+            block, turned = k[g][below, below], other[below, below].T.contiguous()
+            block.copy_(torch.where(lower[: len(block), : len(block)], block, turned))
 
 
 _STEP = 512
