@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from ntkscale.scaling.frontier import Frontier, frontier
+from ntkscale.scaling.frontier import frontier
 from ntkscale.scaling.predict import predict
 from ntkscale.theory import scaling_model
 
@@ -17,6 +17,8 @@ SMALLEST, LARGEST = 8, 2**17
 MODES_PER_WIDTH = 1_000
 _MODES_PER_DECADE = 30
 _REACH = 2  # doublings of the width to either side
+_LOWEST = round(math.log2(SMALLEST)) + _REACH
+_HIGHEST = round(math.log2(LARGEST)) - _REACH
 _SPAN = 20.0  # compute looked at, over the budget and under it
 _DECADE = math.sqrt(10.0)  # half a decade of compute to either side
 
@@ -67,7 +69,7 @@ def compute_optimal(
         learning_rate: eta, needed by batches.
         progress: called with the widths done and how many there will be at most.
 
-    Source: arXiv 2409.17858, table 1 and figure 4. Cost: one to three seconds a width, five to ten
+    Source: arXiv 2409.17858, table 1 and figure 4. Cost: about a second a width, five to ten
     widths.
 
     Raises:
@@ -87,10 +89,11 @@ def compute_optimal(
         )
     says = predict(alpha, beta)
     power = says.best_width_lazy if gamma == 0 else says.best_width_rich
+    if budget**power > 100 * LARGEST:
+        raise _outside(budget)
     step = round(math.log2(min(max(3 * budget**power, 4 * SMALLEST), LARGEST / 4)))
     losses: dict[int, Float[ndarray, "T"]] = {}
-    reach = _SPAN * 4**_REACH  # so that widths of one ladder have these times in common
-    compute = budget * np.geomspace(1 / reach, reach, 150)
+    compute = budget * np.geomspace(1 / _SPAN, _SPAN, 80)
     most = 2 * _REACH + 1 + round(math.log2(LARGEST / SMALLEST))
 
     def loss(doublings: int) -> float:
@@ -104,19 +107,15 @@ def compute_optimal(
                 progress(len(losses), most)
         return float(np.interp(0.0, np.log(compute / budget), np.log(losses[doublings])))
 
-    lowest = round(math.log2(SMALLEST)) + _REACH
-    highest = round(math.log2(LARGEST)) - _REACH
     while not (loss(step) <= loss(step - 1) and loss(step) <= loss(step + 1)):
         step += 1 if loss(step + 1) < loss(step - 1) else -1
-        if not lowest <= step <= highest:
-            raise ValueError(
-                f"the best width for C = {budget:.3g} lies outside {2**lowest} to {2**highest:,}; "
-                "choose another budget, or use the exponents of scaling.predict."
-            )
+        if not _LOWEST <= step <= _HIGHEST:
+            raise _outside(budget)
     ladder = list(range(step - _REACH, step + _REACH + 1))
     for doublings in ladder:
         loss(doublings)
-    found = _around(budget, ladder, losses, compute)
+    widths = [2**d for d in ladder]
+    found = frontier(widths, [compute / n for n in widths], [losses[d][None] for d in ladder])
     at = int(np.argmin(np.abs(np.log(found.compute / budget))))
     near = found.over(budget / _DECADE, budget * _DECADE)
     inside = np.abs(np.log(found.compute / budget)) <= np.log(_DECADE) + 1e-9
@@ -128,6 +127,13 @@ def compute_optimal(
         slope=near.exponent,
         slope_interval=(float(min(local)), float(max(local))),
         predicted=says.compute_lazy if gamma == 0 else says.compute_rich,
+    )
+
+
+def _outside(budget: float) -> ValueError:
+    return ValueError(
+        f"the best width for C = {budget:.3g} lies outside {2**_LOWEST} to {2**_HIGHEST:,}; choose "
+        "another budget, or use the exponents of scaling.predict."
     )
 
 
@@ -154,19 +160,3 @@ def mean_mse(
     steps = np.unique(np.append(np.floor(times / learning_rate), np.ceil(times / learning_rate)))
     mse = scaling_model.lazy_sgd(own, steps, learning_rate=learning_rate, batch_size=batch_size)
     return np.exp(np.interp(times / learning_rate, steps, np.log(mse)))
-
-
-def _around(
-    budget: float,
-    ladder: list[int],
-    losses: dict[int, Float[ndarray, "T"]],
-    compute: Float[ndarray, "T"],
-) -> Frontier:
-    """The frontier around the budget, at times that all widths were solved for."""
-    widths = [2**doublings for doublings in ladder]
-    times = np.geomspace(budget / _SPAN / widths[-1], budget * _SPAN / widths[0], 200)
-    curves = [
-        np.exp(np.interp(np.log(times), np.log(compute / n), np.log(losses[d])))[None]
-        for n, d in zip(widths, ladder, strict=True)
-    ]
-    return frontier(widths, times, curves)

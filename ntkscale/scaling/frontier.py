@@ -90,7 +90,7 @@ class Frontier:
 
 def frontier(
     widths: Sequence[int],
-    times: Float[ndarray, "T"],
+    times: Sequence[Float[ndarray, "T"]],
     mse: Sequence[Float[ndarray, "S T"]],
     *,
     seed: int = 0,
@@ -102,8 +102,9 @@ def frontier(
 
     Args:
         widths: (W,) ascending, at least four.
-        times: (T,) flow times, ascending and positive, the same for all widths.
-        mse: for every width the curves of its seeds; widths may have different numbers of them.
+        times: for every width (T,) flow times, ascending and positive. The frontier lies in the
+            compute N t that all widths reach.
+        mse: for every width the curves of its seeds; widths may differ in times and seeds.
         seed: of the bootstrap over seeds.
 
     Cost: 200 envelopes of (W, decades x 20), a second.
@@ -118,22 +119,22 @@ def frontier(
             f"a frontier needs {FEWEST_WIDTHS} or more widths in increasing order, not {widths}."
         )
     curves = [np.atleast_2d(np.asarray(own, dtype=np.float64)) for own in mse]
-    if len(curves) != len(sizes) or any(own.shape[1] != len(times) for own in curves):
-        raise ValueError("give for every width an array (seeds, times) of mse.")
+    shapes = [len(own) for own in times] == [own.shape[1] for own in curves]
+    if not len(curves) == len(times) == len(sizes) or not shapes:
+        raise ValueError("give for every width (times,) and an array (seeds, times) of mse.")
     if any(not (np.isfinite(own) & (own > 0)).all() for own in curves):
         raise ValueError("mse must be positive and finite everywhere; a curve has diverged.")
-    log_n, log_t = np.log(sizes), np.log(np.asarray(times, dtype=np.float64))
-    grid = np.arange(log_n[-1] + log_t[0], log_n[0] + log_t[-1], np.log(10) / _GRID)
+    log_n, log_c = np.log(sizes), [np.log(n * own) for n, own in zip(sizes, times, strict=True)]
+    low, high = max(own[0] for own in log_c), min(own[-1] for own in log_c)
+    grid = np.arange(low, high, np.log(10) / _GRID)
     if len(grid) < 5:
-        raise ValueError(
-            "the curves of the smallest and the largest width share no compute; give longer times."
-        )
+        raise ValueError("the curves of the widths share hardly any compute; give longer times.")
     fine = np.linspace(log_n[0], log_n[-1], _FINE * (len(sizes) - 1) + 1)
     basis = CubicSpline(log_n, np.eye(len(sizes)), axis=0)(fine)  # (F, W)
 
     def envelope(means: Sequence[Float[ndarray, "T"]]) -> tuple[ndarray, ndarray]:
         level = np.array(
-            [np.interp(grid - n, log_t, np.log(one)) for n, one in zip(log_n, means, strict=True)]
+            [np.interp(grid, c, np.log(one)) for c, one in zip(log_c, means, strict=True)]
         )
         between = basis @ level
         at = between.argmin(axis=0)

@@ -16,7 +16,7 @@ def curves(a: float, m: float, widths: list[int], times: np.ndarray, noise: floa
 def test_the_slope_of_two_powers() -> None:
     a, m = RNG.uniform(0.4, 1.2), RNG.uniform(0.5, 1.5)
     widths, times = [2**i for i in range(4, 13)], np.geomspace(1, 1e8, 400)
-    found = frontier(widths, times, curves(a, m, widths, times, 0.0, 1))
+    found = frontier(widths, [times] * len(widths), curves(a, m, widths, times, 0.0, 1))
     r = a * m / (a + m)
     assert found.slope == pytest.approx(r, abs=2e-3)
     whole = found.over(found.compute[0], found.compute[-1])
@@ -34,7 +34,7 @@ def test_intervals_hold_the_truth_mostly() -> None:
     widths, times = [2**i for i in range(4, 12)], np.geomspace(1, 1e6, 120)
     hits = 0
     for _ in range(10):
-        found = frontier(widths, times, curves(a, m, widths, times, 0.1, 12))
+        found = frontier(widths, [times] * len(widths), curves(a, m, widths, times, 0.1, 12))
         low, high = found.over(found.compute[-1] / 100, found.compute[-1]).interval
         hits += low <= a * m / (a + m) <= high
     assert hits >= 6
@@ -44,13 +44,13 @@ def test_what_is_refused() -> None:
     times = np.geomspace(1, 100, 30)
     ladder = [np.ones((2, 30))] * 4
     with pytest.raises(ValueError, match="4 or more"):
-        frontier([1, 2, 4], times, ladder[:3])
+        frontier([1, 2, 4], [times] * 3, ladder[:3])
     with pytest.raises(ValueError, match="for every width"):
-        frontier([1, 2, 4, 8], times, ladder[:3])
+        frontier([1, 2, 4, 8], [times] * 4, ladder[:3])
     with pytest.raises(ValueError, match="diverged"):
-        frontier([1, 2, 4, 8], times, [*ladder[:3], np.full((2, 30), np.nan)])
-    with pytest.raises(ValueError, match="share no compute"):
-        frontier([1, 10, 100, 1000], times, ladder)
+        frontier([1, 2, 4, 8], [times] * 4, [*ladder[:3], np.full((2, 30), np.nan)])
+    with pytest.raises(ValueError, match="share hardly any compute"):
+        frontier([1, 10, 100, 1000], [times] * 4, ladder)
     falling = [times**-1.0 * np.ones((1, 1))] * 4
     with pytest.raises(ValueError, match="leaves the ladder"):
-        frontier([1, 2, 4, 8], times, falling)
+        frontier([1, 2, 4, 8], [times] * 4, falling)
