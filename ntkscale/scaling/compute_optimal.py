@@ -13,7 +13,7 @@ from ntkscale.scaling.predict import predict
 from ntkscale.theory import scaling_model
 
 SMALLEST, LARGEST = 8, 2**17
-"""Widths that are looked at: fewer features than this are not a model of many, more take minutes."""
+"""Widths that are looked at: fewer are not a model of many features, more take minutes."""
 MODES_PER_WIDTH = 1_000
 _MODES_PER_DECADE = 30
 _REACH = 2  # doublings of the width to either side
@@ -92,7 +92,7 @@ def compute_optimal(
     if budget**power > 100 * LARGEST:
         raise _outside(budget)
     step = round(math.log2(min(max(3 * budget**power, 4 * SMALLEST), LARGEST / 4)))
-    losses: dict[int, Float[ndarray, "T"]] = {}
+    losses: dict[int, np.ndarray] = {}
     compute = budget * np.geomspace(1 / _SPAN, _SPAN, 80)
     most = 2 * _REACH + 1 + round(math.log2(LARGEST / SMALLEST))
 

@@ -5,7 +5,6 @@ from typing import Literal
 
 from ntkscale.scaling.regime import Regime, check_exponents, regime
 
-
 Term = Literal["time", "batch transient", "width transient", "model"]
 """A term of the loss: t^-time, (eta / B) t^-batch_transient, (1/N) t^-width_transient, N^-model."""
 

@@ -1,5 +1,7 @@
 """The best width against a search of its own, and against what theory says late."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -42,13 +44,14 @@ def test_batches_and_what_is_refused() -> None:
     flow = compute_optimal(1.5, 2.2, 0.0, 2e4)
     assert found.mse > flow.mse
     assert found.slope < flow.slope
-    for bad, words in (
+    refused: list[tuple[dict[str, Any], str]] = [
         ({"batch_size": 4}, "belong together"),
         ({"batch_size": 4, "learning_rate": 0.1, "gamma": 1.0}, "no averaged solution"),
         ({"budget": 1e30}, "lies outside"),
         ({"budget": 0.0}, "positive number"),
         ({"alpha": 0.9}, "alpha must be above 1"),
-    ):
-        options = {"alpha": 1.5, "beta": 2.2, "gamma": 0.0, "budget": 1e3, **bad}
+    ]
+    for bad, words in refused:
+        options: dict[str, Any] = {"alpha": 1.5, "beta": 2.2, "gamma": 0.0, "budget": 1e3, **bad}
         with pytest.raises(ValueError, match=words):
             compute_optimal(**options)
