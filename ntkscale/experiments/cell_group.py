@@ -1,5 +1,6 @@
 """Cells trained together: one trainer, and for each cell a tracker, a record and a W&B run."""
 
+import copy
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from ntkscale import ntk
 from ntkscale.experiments.cells import Cell
+from ntkscale.experiments.linearised import linearised
 from ntkscale.experiments.settings import WandbMode
 from ntkscale.reporting import WandbLog
 from ntkscale.runs import RunFolder
@@ -50,7 +52,8 @@ class CellGroup:
         self.name = " + ".join(cell.name for cell in cells)
         networks = [cell.build().to(device) for cell in cells]
         self._folder, self._cells, self._networks = folder, cells, networks
-        self._optimisation = replace(optimisation, horizon=cells[0].horizon)
+        eta = cells[0].learning_rate or optimisation.learning_rate
+        self._optimisation = replace(optimisation, horizon=cells[0].horizon, learning_rate=eta)
         self._home, self._report = home, report
         self._schedule = cells[0].schedule
         self._stop = (
@@ -67,7 +70,11 @@ class CellGroup:
         if cells[0].compiled:
             model = torch.compile(model)  # pyright: ignore[reportAssignmentType]
         self._trainer = Trainer(
-            model, cells[0].task, self._optimisation, seed=int(cells[0].key["seed"])
+            model,
+            cells[0].task,
+            self._optimisation,
+            seed=int(cells[0].key["seed"]),
+            observed=cells[0].observed,
         )
         inputs, targets = self._trainer.task.inputs, self._trainer.task.targets
         self._trackers = [
@@ -140,10 +147,11 @@ class CellGroup:
     def _measure(self, trainer: Trainer) -> None:
         assert self._folder is not None  # the trainer calls back on the first process alone
         now = _clock(trainer)
+        reached = now * (1 + 1e-9)  # a sum of learning rates ends next to the time meant
         losses = trainer.evaluate()
         always = trainer.step == 0 or trainer.ended is not None
-        kernel_due = always or any(self._looked_at < t <= now for t in self._schedule.kernels)
-        picture_due = always or any(self._looked_at < t <= now for t in self._schedule.pictures)
+        kernel_due = always or any(self._looked_at < t <= reached for t in self._schedule.kernels)
+        picture_due = always or any(self._looked_at < t <= reached for t in self._schedule.pictures)
         for i, cell in enumerate(self._cells):
             tracker = self._trackers[i]
             row: dict[str, Any] = {"step": trainer.step, "time": trainer.time}
@@ -161,10 +169,14 @@ class CellGroup:
                     self._logs[i].log_kernel_picture("kernel", kernels["kernel"].numpy(), now)
             self._folder.append({"cell": cell.name, **cell.key, **row})
             self._logs[i].log(row)
-        self._looked_at = now
+        self._looked_at = reached
 
     def _kernels(self, index: int, step: int) -> dict[str, Tensor]:
-        """The kernel just measured; at first also that on more samples, for alpha and beta."""
+        """The kernel just measured; at first also what the start predicts.
+
+        That is the spectrum of the kernel on more samples, with the targets' coefficients on each
+        eigenvector, for alpha and beta; and the curves of the linearised network.
+        """
         tracker, cell, network = self._trackers[index], self._cells[index], self._networks[index]
         assert tracker.kernel is not None
         tensors = {"kernel": tracker.kernel}
@@ -173,11 +185,30 @@ class CellGroup:
             inputs, targets = task.inputs[: cell.spectrum], task.targets[: cell.spectrum]
             scale = float(network.gamma) ** 2 / targets.shape[1]
             started = time.perf_counter()
-            kernel = ntk.gram(network, inputs, memory=MEMORY)
-            tensors["spectrum_kernel"] = scale * kernel.to("cpu", torch.float64)
-            tensors["spectrum_targets"] = targets.to("cpu", torch.float64)
+            kernel = scale * ntk.gram(
+                network, inputs, memory=MEMORY, progress=self._blocks("kernel at the start")
+            )
+            values, vectors = ntk.eigensystem(kernel.to("cpu", torch.float64) / len(targets))
+            along = vectors.T @ targets.to("cpu", torch.float64)
+            tensors["spectrum_eigenvalues"] = values
+            tensors["spectrum_coefficients"] = along / len(targets) ** 0.5
+            self._spectrum_seconds += time.perf_counter() - started
+        if step == 0 and cell.linearised:
+            started = time.perf_counter()
+            start = copy.deepcopy(network).double()
+            task = self._trainer.task.to(dtype=torch.float64)
+            said = linearised(
+                start, task, self._schedule.losses, progress=self._blocks("linearised network")
+            )
+            tensors["linearised_times"], tensors["linearised_mse"] = said.times, said.mse
+            if said.test_mse is not None:
+                tensors["linearised_test_mse"] = said.test_mse
             self._spectrum_seconds += time.perf_counter() - started
         return tensors
+
+    def _blocks(self, what: str) -> Callable[[int, int], object]:
+        name = self._cells[0].name
+        return lambda done, total: self._report(0.0, f"{name}  {what} {done / total:.0%}")
 
     def _checkpoint(self, trainer: Trainer) -> None:
         assert self._folder is not None

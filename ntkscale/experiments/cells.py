@@ -39,7 +39,10 @@ class Cell:
         schedule: when it is looked at.
         probe: how many of the training inputs the kernel is followed on; None: all.
         spectrum: on how many training inputs the initial kernel is kept besides; None: no more.
+        observed: on how many of the training inputs losses are recorded; None: all.
+        linearised: keep the curves of the network linearised at its start (`linearised.py`).
         compiled: `torch.compile` the network for training.
+        learning_rate: flow time a step (Adam: its own unit); None: that of the whole run.
         horizon: flow time at which it ends; None: only the number of steps ends it.
         stop_below: from the new network, the training mse at which it has learned enough.
     """
@@ -50,7 +53,10 @@ class Cell:
     schedule: Schedule
     probe: int | None = None
     spectrum: int | None = None
+    observed: int | None = None
+    linearised: bool = False
     compiled: bool = False
+    learning_rate: float | None = None
     horizon: float | None = None
     stop_below: Callable[[Network], float] | None = None
 

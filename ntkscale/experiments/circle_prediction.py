@@ -12,17 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from numpy import ndarray
-from torch import Tensor
 
-from ntkscale import ntk
 from ntkscale.experiments.circle_cells import build, columns, label, target
 from ntkscale.experiments.circle_figures import shown
 from ntkscale.experiments.circle_measures import Trained, alike
 from ntkscale.experiments.circle_settings import CircleSettings
+from ntkscale.experiments.linearised import linearised
 from ntkscale.reporting import (
     COLOURS,
     Entry,
@@ -34,7 +32,6 @@ from ntkscale.reporting import (
     save_figure,
 )
 from ntkscale.theory.scaling_model import flow, measured
-from ntkscale.tracking import MEMORY
 
 CLOSE = 0.1
 """Relative error of a whole lazy training curve up to which the prediction is said to hold."""
@@ -93,24 +90,11 @@ def _predict(cell: Trained, settings: CircleSettings) -> Predicted:
 def _linearised_test_mse(
     cell: Trained, settings: CircleSettings, times: Float[ndarray, "T"]
 ) -> Float[ndarray, "T"]:
-    """f(x, t) = K(x, X) V (1 - exp(-lambda t)) / (P lambda) V^T y on the test points.
-
-    The kernel between test and training points is that of the network rebuilt from its seed.
-    """
-    task = target(settings, cell.condition)
+    """Of the network rebuilt from its seed, on the test points."""
     network = build(settings, cell.condition).double()
-    assert task.test_inputs is not None and task.test_targets is not None
-    scale = float(network.gamma) ** 2
-    kernel = scale * ntk.gram(network, task.inputs, memory=MEMORY)
-    across: Tensor = scale * ntk.gram(network, task.test_inputs, task.inputs, memory=MEMORY)
-    values, vectors = ntk.eigensystem(kernel / len(task.inputs))
-    values = values.clamp(min=0)
-    clock = torch.as_tensor(times)[:, None]
-    # (1 - exp(-lambda t)) / lambda, which is t where lambda is zero.
-    learned = torch.where(values > 0, -torch.expm1(-clock * values) / values, clock)
-    along = vectors.T @ task.targets[:, 0] / len(task.inputs)
-    outputs = (learned * along) @ (across @ vectors).T
-    return (task.test_targets[:, 0] - outputs).square().mean(dim=1).numpy()
+    said = linearised(network, target(settings, cell.condition), times.tolist())
+    assert said.test_mse is not None
+    return said.test_mse.numpy()
 
 
 def prediction_table(found: Sequence[Predicted], settings: CircleSettings) -> Table:

@@ -6,7 +6,8 @@ found is judged in `images_verdict.py`.
 """
 
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,27 +26,101 @@ from ntkscale.experiments.settings import (
     Training,
     require_distinct,
     require_positive,
+    restore,
     with_preset,
 )
 from ntkscale.experiments.train_cells import train_cells
 from ntkscale.networks import CNN, MLP, Network, Parameterization, ResNet
-from ntkscale.runs import RunFolder
+from ntkscale.runs import Run, RunFolder, RunFolderError
 from ntkscale.tasks import DataSet, Loss, Task, arrays, images
 from ntkscale.tracking import default_measurements, log_spaced
 from ntkscale.training import Optimisation, Trainer
 
 EXPERIMENT = "images"
-DATA_SETS = ("digits", "fashion-mnist", "mnist", "cifar10")
+DATA_SETS = ("digits", "fashion-mnist", "mnist", "cifar10", "cifar5m")
+
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "none": {},
+    # One pass over fresh images in many small steps: the kernel's small eigenvalues ask for long
+    # flow times, its largest, which grows with richness, for small steps.
+    "vision": {
+        "data": "fashion-mnist",
+        "test_size": 2000,
+        "evaluate": 1000,
+        "model": "cnn",
+        "width": (16, 32),
+        "gamma0": (0.03, 0.1, 0.3, 1.0, 3.0),
+        "seed": (0, 1),
+        "steps": 0,
+        "learning_rate": (0.5, 0.4, 0.2, 0.05, 0.015),
+        "batch_size": 8,
+        "augmentation": "auto",
+        "probe": 20,
+        "spectrum": 4000,
+    },
+    # Exact flow, so that what is left between curve and prediction is the network's own.
+    "lazy-cnn": {
+        "size": 200,
+        "test_size": 200,
+        "model": "cnn",
+        "width": (32,),
+        "gamma0": (1e-3, 1.0),
+        "seed": (0, 1),
+        "method": "flow",
+        "steps": 1500,
+        "learning_rate": (1.0,),
+        "batch_size": 0,
+        "spectrum": 200,
+        "probe": 20,
+        "dtype": "float64",
+    },
+    "fashion-cnn": {
+        "data": "fashion-mnist",
+        "size": 2000,
+        "test_size": 1000,
+        "model": "cnn",
+        "width": (32, 64, 128),
+        "gamma0": (0.1, 1.0, 3.0),
+        "steps": 400,
+        # Ten outputs for each point make a kernel dear beside so few steps.
+        "probe": 20,
+    },
+}
+
+QUICK: Mapping[str, Mapping[str, Any]] = {
+    "vision": {
+        "width": (16,),
+        "gamma0": (0.03, 1.0),
+        "learning_rate": (0.3, 0.05),
+        "steps": 3000,
+        "spectrum": 1000,
+    },
+    "lazy-cnn": {"size": 60, "test_size": 60, "width": (16,), "steps": 600},
+    "fashion-cnn": {"width": (16, 32), "gamma0": (0.1, 1.0), "steps": 200},
+}
+"""What `--quick` makes of a preset, before the preset itself."""
+
+FEW_SAMPLES = 16
+"""Batches up to which cells are trained side by side, a core each."""
+
+LARGEST_LINEARISED = 4000
+"""Training points times outputs up to which the linearised network is solved with all outputs."""
 
 
 @dataclass(frozen=True)
 class ImagesSettings(Training):
-    """Networks of several widths learn real images, lazy to rich."""
+    """Networks of several widths learn real images, lazy to rich. Presets: vision, CNNs see each
+    Fashion-MNIST image once; lazy-cnn, full batches, curves predicted from K_0; fashion-cnn.
+    Data: digits, fashion-mnist, mnist, cifar10, cifar5m, X.npz with `inputs` and `targets`.
+    """
 
-    preset: Annotated[Literal["none", "fashion-cnn"], NAME] = "none"
-    """fashion-cnn: 3 widths x 3 gamma0"""
+    preset: Annotated[Literal["none", "vision", "lazy-cnn", "fashion-cnn"], NAME] = "none"
+    """one of those above"""
+    quick: bool = False
+    """rough: smaller, first seed alone"""
     data: Text = "digits"
-    """or fashion-mnist, mnist, cifar10, X.npz"""
+    """one of those above"""
     data_dir: Text = ""
     """folder of the data set's files"""
     download: bool = False
@@ -54,6 +129,8 @@ class ImagesSettings(Training):
     """training samples; 0: all"""
     test_size: Integer = 0
     """0: all there are, none for X.npz"""
+    evaluate: Integer = 0
+    """training samples in losses; 0: all"""
     classes: Ints = ()
     """two of them; unless given, all"""
     loss: Annotated[Loss, NAME] = "mse"
@@ -76,10 +153,10 @@ class ImagesSettings(Training):
     """of weights and order; first: subset"""
     method: Annotated[Literal["flow", "sgd", "momentum", "adam"], NAME] = "sgd"
     """flow, sgd, momentum or adam"""
-    learning_rate: Number = 0.1
-    """flow time a step; flow ends at x steps"""
+    learning_rate: Floats = (0.1,)
+    """flow time a step (flow: ends at x steps)"""
     steps: Integer = 2000
-    """steps of each training"""
+    """steps of each training; 0: one pass"""
     batch_size: Integer = 128
     """at most; 0, and flow: all"""
     schedule: Annotated[Literal["constant", "linear", "cosine"], NAME] = "constant"
@@ -88,8 +165,8 @@ class ImagesSettings(Training):
     """steps of rising learning rate"""
     weight_decay: Number = 0.0
     """times theta, in each step"""
-    augmentation: Annotated[Literal["none", "flip", "shift"], NAME] = "none"
-    """none, flip or shift"""
+    augmentation: Annotated[Literal["none", "flip", "shift", "auto"], NAME] = "none"
+    """flip, shift; auto: shift after a pass"""
     probe: Integer = 64
     """samples that follow the kernel"""
     spectrum: Integer = 512
@@ -108,31 +185,25 @@ def expand(settings: ImagesSettings) -> ImagesSettings:
     Raises:
         ValueError: an option is out of its range; the sentence names it and the cure.
     """
-    presets: dict[str, dict[str, Any]] = {
-        "none": {},
-        "fashion-cnn": {
-            "data": "fashion-mnist",
-            "size": 2000,
-            "test_size": 1000,
-            "model": "cnn",
-            "width": (32, 64, 128),
-            "gamma0": (0.1, 1.0, 3.0),
-            "steps": 400,
-            "learning_rate": 0.1,
-            # Ten outputs for each point make a kernel dear beside so few steps.
-            "probe": 20,
-        },
-    }
-    settings = replace(with_preset(settings, presets[settings.preset]), preset="none")
+    preset = PRESETS[settings.preset]
+    if settings.quick:
+        preset = {**preset, **QUICK.get(settings.preset, {"width": (64,), "steps": 500})}
+    settings = replace(with_preset(settings, preset), preset="none")
+    if settings.quick:
+        settings = replace(settings, seed=settings.seed[:1], quick=False)
+    for eta in settings.learning_rate:
+        require_positive(learning_rate=eta)
     require_positive(
         width=settings.width,
         depth=settings.depth,
         gamma0=settings.gamma0,
-        learning_rate=settings.learning_rate,
-        steps=settings.steps,
         probe=settings.probe,
         spectrum=settings.spectrum,
     )
+    for name in ("size", "test_size", "evaluate", "steps"):
+        if getattr(settings, name) < 0:
+            option = "--" + name.replace("_", "-")
+            raise ValueError(f"{option} {getattr(settings, name)} must be 0 or above.")
     require_distinct(seed=settings.seed)
     if settings.batch_size < 0:
         raise ValueError(f"--batch-size {settings.batch_size} must be 0 (all) or above.")
@@ -151,7 +222,13 @@ def expand(settings: ImagesSettings) -> ImagesSettings:
             )
         # One cell a width and seed; its key says what the richness is.
         settings = replace(settings, gamma0=(1.0,))
-    _optimisation(settings, settings.batch_size + 1)
+    if len(settings.learning_rate) not in (1, len(settings.gamma0)):
+        raise ValueError(
+            f"--learning-rate has {len(settings.learning_rate)} numbers for "
+            f"{len(settings.gamma0)} gamma0; give one, or one for each gamma0."
+        )
+    for eta in settings.learning_rate:
+        _optimisation(settings, settings.batch_size + 1, eta)
     return settings
 
 
@@ -215,18 +292,33 @@ def build(settings: ImagesSettings, task: Task, width: int, gamma0: float, seed:
     return ResNet(shape[0], outputs, blocks=settings.depth, **shared)
 
 
-def _optimisation(settings: ImagesSettings, samples: int) -> Optimisation:
-    whole = settings.method == "flow" or not 0 < settings.batch_size < samples
+def _optimisation(settings: ImagesSettings, samples: int, eta: float) -> Optimisation:
+    whole = is_full_batch(settings, samples)
     return Optimisation(
         method=settings.method,
-        steps=settings.steps,
-        learning_rate=settings.learning_rate,
+        steps=max(settings.steps, 1),
+        learning_rate=eta,
         batch_size=None if whole else settings.batch_size,
         schedule=settings.schedule,
         warmup=settings.warmup,
         weight_decay=settings.weight_decay,
-        augmentation=settings.augmentation,
+        augmentation="none" if settings.augmentation == "auto" else settings.augmentation,
     )
+
+
+def is_full_batch(settings: ImagesSettings, samples: int) -> bool:
+    """Whether every step sees all training samples."""
+    return settings.method == "flow" or not 0 < settings.batch_size < samples
+
+
+def _with_data(settings: ImagesSettings, samples: int) -> ImagesSettings:
+    """The settings with whatever depends on the number of training samples written out."""
+    batch = samples if is_full_batch(settings, samples) else settings.batch_size
+    steps = settings.steps or max(samples // batch, 1)
+    augmentation = settings.augmentation
+    if augmentation == "auto":
+        augmentation = "shift" if steps * batch > samples else "none"
+    return replace(settings, size=samples, steps=steps, augmentation=augmentation)
 
 
 def run(settings: ImagesSettings) -> RunFolder | None:
@@ -239,16 +331,29 @@ def run(settings: ImagesSettings) -> RunFolder | None:
     settings = expand(settings)
     groups: list[Sequence[Cell]] = []
     task = load_task(settings)
-    optimisation = _optimisation(settings, len(task.inputs))
+    settings = _with_data(settings, len(task.inputs))
+    exact = (
+        is_full_batch(settings, len(task.inputs))
+        and settings.loss == "mse"
+        and settings.method != "adam"
+        and task.targets.numel() <= LARGEST_LINEARISED
+        and settings.dtype == "float64"
+    )
+    rates = settings.learning_rate * (
+        len(settings.gamma0) if len(settings.learning_rate) == 1 else 1
+    )
     for width in settings.width:
-        schedule = _schedule(settings, optimisation, task, width)
-        for gamma0 in settings.gamma0:
+        for gamma0, eta in zip(settings.gamma0, rates, strict=True):
+            optimisation = _optimisation(settings, len(task.inputs), eta)
+            schedule = _schedule(settings, optimisation, task, width)
             first = build(settings, task, width, gamma0, settings.seed[0])
             richness = gamma0
             if settings.parameterization == "ntk":
                 richness = 1 / math.sqrt(first.readout_fan_in)
             # Refused here and now, not when a folder has been made.
             Trainer(first, task, optimisation)
+            # K_0 does not depend on gamma0, so the first one speaks for all.
+            speaks = gamma0 == settings.gamma0[0]
             cells = [
                 Cell(
                     key={"width": width, "gamma0": richness, "seed": seed},
@@ -256,29 +361,58 @@ def run(settings: ImagesSettings) -> RunFolder | None:
                     task=task,
                     schedule=schedule,
                     probe=settings.probe,
-                    # K_0 does not depend on gamma0, so the first one speaks for all.
-                    spectrum=settings.spectrum if gamma0 == settings.gamma0[0] else None,
+                    spectrum=settings.spectrum if speaks else None,
+                    linearised=exact and speaks,
+                    observed=settings.evaluate or None,
+                    learning_rate=eta,
                     horizon=schedule.losses[-1] if settings.method == "flow" else None,
                     compiled=settings.compiled,
                 )
                 for seed in settings.seed
             ]
             groups.extend([cells] if settings.batched else [[cell] for cell in cells])
-    return train_cells(EXPERIMENT, settings, groups, optimisation, automatic_workers=1)
+    # Cells have their own learning rates.
+    shared = _optimisation(settings, len(task.inputs), rates[0])
+    return train_cells(
+        EXPERIMENT,
+        settings,
+        groups,
+        shared,
+        # Steps on a few samples keep one core busy and no more.
+        automatic_workers=os.cpu_count() or 1 if 0 < settings.batch_size <= FEW_SAMPLES else 1,
+    )
+
+
+def settings_of(run: Run) -> ImagesSettings:
+    """The options with which a run was made.
+
+    Raises:
+        RunFolderError: an earlier version wrote it, with options that this one does not have.
+    """
+    if not isinstance(run.config.get("learning_rate"), list):
+        raise RunFolderError(
+            f"{run.path} was written by an earlier version, in which --learning-rate took one "
+            "number; train it again, under another --name."
+        )
+    return expand(restore(ImagesSettings, run.config, run.path))
 
 
 def _schedule(
     settings: ImagesSettings, optimisation: Optimisation, task: Task, width: int
 ) -> Schedule:
-    """Five looks a decade at the losses, and as many at the kernel as cost under 5 %."""
+    """Some looks a decade at the losses, and as many at the kernel as cost under 5 %.
+
+    Twelve looks a decade where only a part of the training set is looked at, else five.
+    """
     samples, outputs = task.targets.shape
     if optimisation.has_flow_time:
-        first = settings.learning_rate
-        last = optimisation.flow_time(settings.learning_rate) * settings.steps
+        first = optimisation.learning_rate
+        last = optimisation.flow_time(optimisation.learning_rate) * settings.steps
     else:
         first, last = 1.0, float(settings.steps)
     decades = max(math.log10(last / first), 0.2)
-    times = log_spaced(first, last, math.ceil(5 * decades) + 1)
+    density = 12 if settings.evaluate else 5
+    times = log_spaced(first, last, math.ceil(density * decades) + 1)
     count = default_measurements(
         settings.steps,
         optimisation.batch_size or samples,

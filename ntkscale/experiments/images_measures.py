@@ -1,14 +1,15 @@
 """What an images run says, in numbers: task exponents, measured slopes, agreement across widths."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+import torch
 from jaxtyping import Float
 from numpy import ndarray
+from torch import Tensor
 
-from ntkscale import ntk
 from ntkscale.experiments.images import ImagesSettings
 from ntkscale.runs import Run
 from ntkscale.scaling import PowerLawFit, SourceCapacity, fit_power_law, source_capacity
@@ -21,15 +22,23 @@ class Start:
     Attributes:
         width, seed: of the network.
         eigenvalues: of K_0 / n on the samples of the spectrum, descending, n of them.
-        power: squared target coefficients on each eigenvector, summed over outputs, over n.
+        coefficients: u_k . y_c / sqrt(n) on each eigenvector, for each output.
+        linearised: flow times, training and test mse of the linearised network; test mse is nan
+            without a test set. None where it was not asked for.
         measured: alpha and beta read off them; None where too few eigenvalues are positive.
     """
 
     width: int
     seed: int
     eigenvalues: Float[ndarray, " n"]
-    power: Float[ndarray, " n"]
+    coefficients: Float[ndarray, "n C"]
     measured: SourceCapacity | None
+    linearised: Float[ndarray, "3 T"] | None
+
+    @property
+    def power(self) -> Float[ndarray, " n"]:
+        """Power of the targets on each eigenvector, summed over outputs."""
+        return np.square(self.coefficients).sum(axis=1)
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,7 @@ class Trained:
         status: how its training ended.
         x: flow times of the record (steps for Adam), above 0.
         loss: what is compared: training mse, or the loss under cross-entropy.
+        test_loss: test mse at these times; nan without a test set or under cross-entropy.
         fit: power law through it, over the window the data choose; None: too few points.
         kernel_x: when its kernel was measured, above 0.
         distance: kernel distance then.
@@ -55,6 +65,7 @@ class Trained:
     status: str
     x: Float[ndarray, " T"]
     loss: Float[ndarray, " T"]
+    test_loss: Float[ndarray, " T"]
     fit: PowerLawFit | None
     kernel_x: Float[ndarray, " S"]
     distance: Float[ndarray, " S"]
@@ -69,20 +80,33 @@ def starts(run: Run) -> list[Start]:
     found: list[Start] = []
     for name, result in run.results.items():
         tensors = run.kernels[name, 0]
-        if "spectrum_kernel" not in tensors:
+        if "spectrum_eigenvalues" not in tensors:
             continue
-        kernel, targets = tensors["spectrum_kernel"], tensors["spectrum_targets"]
-        samples = len(targets)
-        values, vectors = ntk.eigensystem(kernel / samples)
-        power = ntk.target_power(vectors, targets)
+        values = tensors["spectrum_eigenvalues"].numpy()
+        along = tensors["spectrum_coefficients"].numpy()
         try:
-            measured = source_capacity(values, power)
+            measured = source_capacity(values, np.square(along).sum(axis=1))
         except ValueError:  # fewer eigenvalues than a fit needs
             measured = None
         found.append(
-            Start(result["width"], result["seed"], values.numpy(), power.numpy(), measured)
+            Start(
+                width=result["width"],
+                seed=result["seed"],
+                eigenvalues=values,
+                coefficients=along,
+                measured=measured,
+                linearised=_linearised(tensors),
+            )
         )
     return found
+
+
+def _linearised(tensors: Mapping[str, Tensor]) -> Float[ndarray, "3 T"] | None:
+    if "linearised_mse" not in tensors:
+        return None
+    times, mse = tensors["linearised_times"], tensors["linearised_mse"]
+    test = tensors.get("linearised_test_mse", torch.full_like(mse, float("nan")))
+    return torch.stack([times, mse, test]).cpu().numpy()
 
 
 def trained(run: Run, settings: ImagesSettings) -> list[Trained]:
@@ -103,6 +127,9 @@ def trained(run: Run, settings: ImagesSettings) -> list[Trained]:
                 status=result["status"],
                 x=x,
                 loss=loss,
+                test_loss=rows["test_mse"].to_numpy()
+                if "test_mse" in rows.columns
+                else np.full(len(x), np.nan),
                 fit=fit_power_law(x, loss) if len(x) >= 5 else None,
                 kernel_x=kernels[axis].to_numpy(),
                 distance=kernels["kernel_distance"].to_numpy(),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ntkscale.experiments.images import ImagesSettings, expand
+from ntkscale.experiments.images import ImagesSettings, settings_of
 from ntkscale.experiments.images_measures import (
     Start,
     Trained,
@@ -14,7 +14,14 @@ from ntkscale.experiments.images_measures import (
     trained,
     width_gaps,
 )
-from ntkscale.experiments.settings import restore
+from ntkscale.experiments.images_prediction import (
+    compared,
+    draw_prediction,
+    exponent_table,
+    linearised_table,
+    predict_images,
+    statement,
+)
 from ntkscale.experiments.verdict import Verdict, kernel_strip, tracker_cost
 from ntkscale.reporting import (
     Curve,
@@ -40,9 +47,12 @@ def judge(run: Run) -> Verdict:
     Raises:
         RunFolderError: a file of the run is damaged.
     """
-    settings = expand(restore(ImagesSettings, run.config, run.path))
+    settings = settings_of(run)
     begun, cells = starts(run), trained(run, settings)
     gaps = width_gaps(cells)
+    predicted = predict_images(cells, begun, settings)
+    has_test = any(np.isfinite(cell.test_loss).all() for cell in cells)
+    what = compared(settings, has_test)
     figures = run.path / "figures"
     against = "step" if settings.method == "adam" else "time"
     quantity = "mse" if settings.loss == "mse" else "loss"
@@ -65,11 +75,27 @@ def judge(run: Run) -> Verdict:
         ),
     ]
     tables = [_verdict_table(cells, begun, quantity), _start_table(begun, settings)]
+    if predicted:
+        tables.insert(0, exponent_table(predicted, what))
+        sections.insert(
+            0,
+            Section(
+                "Whole curves predicted from the initial kernel",
+                "The solvable model, started from the eigenvalues of K_0 and the targets on its "
+                "eigenvectors; nothing is fitted.",
+                figures=[draw_prediction(predicted, what, figures)],
+            ),
+        )
+    exact = linearised_table(predicted)
+    if exact is not None:
+        tables.insert(0, exact)
     if gaps:
         tables.append(_gap_table(gaps))
     return Verdict(
         title=f"Images: {run.path.name}",
-        summary=_summary(run, settings, begun, cells, gaps),
+        summary=" ".join(
+            filter(None, [statement(predicted), _summary(run, settings, begun, cells, gaps)])
+        ),
         tables=tables,
         sections=sections,
     )

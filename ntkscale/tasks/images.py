@@ -36,8 +36,9 @@ def images(
 
     Args:
         name: ``"digits"`` (8 x 8, comes with scikit-learn), ``"fashion-mnist"``, ``"mnist"`` (both
-            28 x 28) or ``"cifar10"`` (3 x 32 x 32).
-        size: number of training samples; None: all.
+            28 x 28), ``"cifar10"`` or ``"cifar5m"`` (3 x 32 x 32).
+        size: number of training samples; None: all. Of CIFAR-5M the first ones are taken, in the
+            files' order, and standardised by themselves.
         test_size: number of test samples, from the data set's test part (digits: its last 360
             samples); None: all, 0: no test set.
         classes: all ten, or two of them, (a, b): a is label 0, b is label 1.
@@ -53,8 +54,8 @@ def images(
             different ones of the ten.
         FileNotFoundError: where the data set is missing, with the ways to get it.
     """
-    raw = load_raw(name, data_dir, download)
     chosen = _chosen_classes(classes)
+    raw = load_raw(name, data_dir, download, size if classes == "all" else None)
     mean, deviation = (part.to(dtype) for part in _channel_statistics(raw.train_images))
 
     parts: list[tuple[Tensor, Tensor, Tensor]] = []

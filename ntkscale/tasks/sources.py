@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
+from ntkscale.tasks.cifar5m import read_cifar5m
 from ntkscale.tasks.idx import read_idx
 
-DataSet = Literal["digits", "fashion-mnist", "mnist", "cifar10"]
+DataSet = Literal["digits", "fashion-mnist", "mnist", "cifar10", "cifar5m"]
 
 _DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 _DEFAULT_FOLDER = Path("data")
@@ -26,7 +27,9 @@ class RawImages:
     test_labels: np.ndarray
 
 
-def load_raw(name: str, data_dir: Path | None, download: bool) -> RawImages:
+def load_raw(
+    name: str, data_dir: Path | None, download: bool, size: int | None = None
+) -> RawImages:
     """Load a data set.
 
     Digits come with scikit-learn. The others are looked for in `data_dir`, or, if that is None, in
@@ -36,14 +39,18 @@ def load_raw(name: str, data_dir: Path | None, download: bool) -> RawImages:
         name: one of `DataSet`.
         data_dir: folder with the data set's own files, or one that torchvision downloaded into.
         download: let torchvision fetch what is not there.
+        size: training images that are needed. CIFAR-5M reads no more; the others come whole.
 
     Raises:
         ValueError: for an unknown name or a damaged file.
         FileNotFoundError: where the data set is missing, with the ways to get it.
         OSError: where a download fails.
     """
-    if name not in _LOADERS:
-        raise ValueError(f"unknown data set {name!r}: choose {', '.join(_LOADERS)}.")
+    if name not in get_args(DataSet):
+        raise ValueError(f"unknown data set {name!r}: choose {', '.join(get_args(DataSet))}.")
+    if name == "cifar5m":
+        folder = data_dir if data_dir is not None else _DEFAULT_FOLDER / "cifar5m"
+        return RawImages(*read_cifar5m(folder, size))
     return _LOADERS[name](data_dir, download)
 
 

@@ -60,6 +60,13 @@ class Task:
         """C, the number of outputs that a network for this task has."""
         return self.targets.shape[1]
 
+    def first(self, count: int) -> "Task":
+        """The task with its first `count` training samples alone; the test set stays."""
+        labels = None if self.labels is None else self.labels[:count]
+        return replace(
+            self, inputs=self.inputs[:count], targets=self.targets[:count], labels=labels
+        )
+
     def to(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> "Task":

@@ -71,8 +71,23 @@ class Trainer:
     """
 
     def __init__(
-        self, model: nn.Module, task: Task, optimisation: Optimisation, *, seed: int = 0
+        self,
+        model: nn.Module,
+        task: Task,
+        optimisation: Optimisation,
+        *,
+        seed: int = 0,
+        observed: int | None = None,
     ) -> None:
+        """Prepare; nothing is trained yet.
+
+        Args:
+            model: network, or `Ensemble`, with or without its wrappers.
+            task: what it learns.
+            optimisation: how.
+            seed: of the order of samples and of augmentation.
+            observed: on how many of the first training samples losses are evaluated; None: all.
+        """
         self.model, self.network = data_parallel(model), unwrapped(model)
         self.optimisation, self.seed = optimisation, seed
         self._parameters = {n: p for n, p in self.network.named_parameters() if p.requires_grad}
@@ -81,6 +96,7 @@ class Trainer:
         first = next(iter(self._parameters.values()))
         self._device = first.device
         self.task = task.to(first.device, first.dtype)
+        self._observed = self.task if observed is None else self.task.first(observed)
         self._loss = LOSSES[self.task.loss]
 
         gamma = torch.as_tensor(getattr(self.network, "gamma", 1.0), device=self._device)
@@ -138,10 +154,10 @@ class Trainer:
         """How well the network does now, under schema names: numbers, or lists for an ensemble.
 
         `loss`, and as far as the task allows `mse`, `accuracy`, `test_mse`, `test_accuracy`, on the
-        whole training and test set, in chunks, summed in float64; `mse` only for tasks trained on
-        it. A network that diverged has whatever numbers it has, nan among them.
+        observed training samples and the whole test set, in chunks, summed in float64; `mse` only
+        for tasks trained on it. A network that diverged has whatever numbers it has, nan perhaps.
         """
-        rows = evaluate(self.network, self.task)
+        rows = evaluate(self.network, self._observed)
         if self._single:
             return {name: values[0] for name, values in rows.items()}
         return rows
@@ -339,7 +355,7 @@ class Trainer:
         horizon = self.optimisation.horizon
         if self.step >= self.optimisation.steps or (horizon is not None and self._reached(horizon)):
             # The last look is some steps old.
-            losses = training_losses(self.network, self.task)
+            losses = training_losses(self.network, self._observed)
             limits = zip(losses, self._blow_up, strict=True)
             self._mark_diverged([not loss <= limit for loss, limit in limits])
             return "finished" if any(self.running) else "diverged"
@@ -354,16 +370,16 @@ class Trainer:
         if not self._batches.full or self.optimisation.augmentation != "none":
             if self.step % self._batches.per_epoch:
                 return False
-            losses = training_losses(self.network, self.task)
+            losses = training_losses(self.network, self._observed)
         factor = 2 if self.task.loss == "mse" else 1
         pairs = zip(losses, self.running, strict=True)
         return all(factor * loss < stop_below for loss, running in pairs if running)
 
     def _initial_losses(self) -> list[float]:
         """Loss per member now, or that of f = 0 if it is larger (a network may start trained)."""
-        losses = training_losses(self.network, self.task)
-        zeros = torch.zeros_like(self.task.targets)
-        silent = float(self._loss.value(zeros, answers(self.task))) / len(zeros)
+        losses = training_losses(self.network, self._observed)
+        zeros = torch.zeros_like(self._observed.targets)
+        silent = float(self._loss.value(zeros, answers(self._observed))) / len(zeros)
         return [max(loss, silent) for loss in losses]
 
     def _measure(self, on_measure: Callable[["Trainer"], object] | None) -> None:

@@ -69,11 +69,11 @@ def test_the_verdict_has_every_cell_and_its_figures(run: Run) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"method": "adam", "learning_rate": 1e-3, "loss": "cross-entropy"},
+        {"method": "adam", "learning_rate": (1e-3,), "loss": "cross-entropy"},
         {"method": "flow", "classes": (3, 8), "batch_size": 0},
         {"model": "cnn", "augmentation": "shift", "schedule": "cosine", "warmup": 5},
         {"model": "resnet", "depth": 1, "seed": (0, 1), "batched": True, "bias": True},
-        {"parameterization": "standard", "learning_rate": 1e-3, "weight_decay": 1e-3},
+        {"parameterization": "standard", "learning_rate": (1e-3,), "weight_decay": 1e-3},
     ],
     ids=["adam", "flow", "cnn", "resnet", "standard"],
 )
@@ -90,7 +90,7 @@ def test_every_kind_of_training_ends_in_a_verdict(tmp_path: Path, changes: dict)
 
 
 def test_divergence_is_a_result(tmp_path: Path) -> None:
-    wild = replace(SETTINGS, width=(16,), gamma0=(2.0,), learning_rate=500.0, runs=tmp_path)
+    wild = replace(SETTINGS, width=(16,), gamma0=(2.0,), learning_rate=(500.0,), runs=tmp_path)
     run = train(wild)
     (result,) = run.results.values()
     assert result["status"] == "diverged"
@@ -125,6 +125,7 @@ def test_width_gaps_compare_common_times_only() -> None:
             status="finished",
             x=np.array(x),
             loss=np.array(loss),
+            test_loss=np.array(loss),
             fit=None,
             kernel_x=none,
             distance=none,
