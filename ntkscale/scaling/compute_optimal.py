@@ -15,12 +15,12 @@ from ntkscale.theory import scaling_model
 SMALLEST, LARGEST = 8, 2**17
 """Widths that are looked at: fewer are not a model of many features, more take minutes."""
 MODES_PER_WIDTH = 1_000
-_MODES_PER_DECADE = 30
+_MODES_PER_NEAR = 30
 _REACH = 2  # doublings of the width to either side
 _LOWEST = round(math.log2(SMALLEST)) + _REACH
 _HIGHEST = round(math.log2(LARGEST)) - _REACH
 _SPAN = 20.0  # compute looked at, over the budget and under it
-_DECADE = math.sqrt(10.0)  # half a decade of compute to either side
+_NEAR = 10**0.25  # compute over which slopes are taken, to either side
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class ComputeOptimal:
         width: N, a real number; the loss hardly changes within a factor of two.
         time: flow time t = budget / width.
         mse: expected, on average over A_0 (and batches), in target^2.
-        slope: r of mse ~ C^-r, over a decade of compute around the budget.
-        slope_interval: of the local exponents in that decade; the model is solved on average, so
+        slope: r of mse ~ C^-r, over half a decade of compute around the budget.
+        slope_interval: of the local exponents there; the model is solved on average, so
             there is no noise, but the exponent still drifts.
         predicted: asymptotic r of `predict`, for comparison.
     """
@@ -117,8 +117,8 @@ def compute_optimal(
     widths = [2**d for d in ladder]
     found = frontier(widths, [compute / n for n in widths], [losses[d][None] for d in ladder])
     at = int(np.argmin(np.abs(np.log(found.compute / budget))))
-    near = found.over(budget / _DECADE, budget * _DECADE)
-    inside = np.abs(np.log(found.compute / budget)) <= np.log(_DECADE) + 1e-9
+    near = found.over(budget / _NEAR, budget * _NEAR)
+    inside = np.abs(np.log(found.compute / budget)) <= np.log(_NEAR) + 1e-9
     local = [*found.slope[inside], near.exponent]
     return ComputeOptimal(
         width=float(found.width[at]),
@@ -151,7 +151,7 @@ def mean_mse(
         alpha,
         beta,
         num_modes=MODES_PER_WIDTH * width,
-        modes_per_decade=_MODES_PER_DECADE,
+        modes_per_decade=_MODES_PER_NEAR,
     )
     own = scaling_model.mean_at_width(spectrum, width)
     if batch_size is None or learning_rate is None:

@@ -97,7 +97,7 @@ def frontier(
 ) -> Frontier:
     """The frontier of a ladder of widths, seeds averaged before the minimum is taken.
 
-    Where the best width lies within half a step of either end of the ladder, the frontier is that
+    Where the best width lies within a step of either end of the ladder, the frontier is that
     of the ladder and not of the model: it is left out.
 
     Args:
@@ -141,7 +141,7 @@ def frontier(
         return between[at, np.arange(len(grid))], at
 
     best, at = envelope([own.mean(axis=0) for own in curves])
-    edges = _FINE // 2, len(fine) - 1 - _FINE // 2
+    edges = _FINE, len(fine) - 1 - _FINE
     inside = (at >= edges[0]) & (at <= edges[1])
     if inside.sum() < 5:
         raise ValueError(

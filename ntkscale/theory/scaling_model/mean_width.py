@@ -56,12 +56,12 @@ def mean_at_width(spectrum: Spectrum, width: int) -> Spectrum:
     per_row = ANGLE / 1.2
     s = np.exp(np.arange(high, low, -per_row))
     kappa = _solve(lam, count, spectrum.tail_trace, width, s)
-    weight = np.empty(len(s), dtype=complex)
+    power = np.empty(len(s))
     for part in _parts(len(s), len(lam)):
-        weight[part] = (spectrum.power * lam / (lam + kappa[part, None])).sum(axis=1)
-    power = np.maximum(weight.imag, 0.0)
+        weight = (spectrum.power * lam / (lam + kappa[part, None])).sum(axis=1)
+        power[part] = np.maximum(np.imag(weight), 0.0)
     # The density of s rho(s) decays on both sides of the spectrum also where it is smeared.
-    modes = np.maximum((s * np.exp(1j * ANGLE) / kappa).imag, 0.0)
+    modes = np.maximum(np.imag(s * np.exp(1j * ANGLE) / kappa), 0.0)
     # Both sums are known.
     power *= (spectrum.total_power - limit.mse) / power.sum()
     modes *= width / modes.sum()
@@ -103,9 +103,10 @@ def _solve(
             for _ in range(2):
                 kappa = improve(kappa, z)
         z = own * np.exp(1j * ANGLE)
-        for _ in range(5):
-            before, kappa = kappa, improve(kappa, z)
-        if not (np.abs(kappa - before) <= 1e-8 * np.abs(kappa)).all() or (kappa.imag > 0).any():
+        for _ in range(4):
+            kappa = improve(kappa, z)
+        moved = np.abs(improve(kappa, z) - kappa)
+        if not (moved <= 1e-8 * np.abs(kappa)).all() or (np.imag(kappa) > 0).any():
             raise ArithmeticError(
                 "the spectrum at finite width was not found; use fewer modes_per_decade."
             )

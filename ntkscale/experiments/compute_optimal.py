@@ -1,0 +1,197 @@
+"""`train.py compute-optimal`: what a compute C = N t buys in the solvable model, lazy and rich.
+
+Hard, easy and super-easy tasks of arXiv 2409.17858, table 1 and figure 4. Two ladders of widths for
+each: draws of A_0, solved exactly (for super-easy tasks with one-pass SGD, simulated where rich),
+and the average over A_0 (`theory.scaling_model.mean_at_width`), which reaches widths that nobody
+can draw. What is found is judged in `compute_optimal_verdict.py`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from ntkscale.experiments.cells import cell_name
+from ntkscale.experiments.settings import (
+    Common,
+    Floats,
+    Integer,
+    Ints,
+    Number,
+    require_distinct,
+    require_positive,
+)
+from ntkscale.experiments.train_cells import open_folder
+from ntkscale.reporting import Progress
+from ntkscale.runs import RunFolder
+from ntkscale.scaling import Prediction, predict
+from ntkscale.scaling.compute_optimal import mean_mse
+from ntkscale.theory import scaling_model
+
+EXPERIMENT = "compute-optimal"
+_POINTS = 90  # compute at which curves are recorded
+_MODES_PER_WIDTH = 4  # of a draw; those beyond act as a ridge
+
+
+@dataclass(frozen=True)
+class ComputeOptimalSettings(Common):
+    """Loss of the solvable model against compute C = N t: frontier and its slope, lazy and rich.
+
+    Hard and easy tasks by gradient flow, super-easy ones (beta >= 2 - 1/alpha) by one-pass SGD.
+    """
+
+    quick: bool = False
+    """rough: widths to 512, three seeds"""
+    alpha: Number = 1.5
+    """capacity exponent, above 1"""
+    beta: Floats = (0.5, 1.15, 1.75)
+    """source exponents"""
+    gamma: Floats = (0.0, 0.75)
+    """feature-learning rates; 0 is lazy"""
+    width: Ints = (64, 128, 256, 512, 1024, 2048)
+    """widths that are drawn"""
+    seed: Ints = (0, 1, 2, 3, 4, 5, 6, 7)
+    """draws of A_0 at each width"""
+    largest: Integer = 65536
+    """last width of the average over A_0"""
+    batch_size: Integer = 4
+    """B of the SGD"""
+    learning_rate: Number = 0.25
+    """of the SGD"""
+
+
+def expand(settings: ComputeOptimalSettings) -> ComputeOptimalSettings:
+    """The settings with `quick` written out, checked.
+
+    Raises:
+        ValueError: an option is out of its range; the sentence names it and the cure.
+    """
+    if settings.quick:
+        settings = replace(
+            settings,
+            quick=False,
+            width=tuple(n for n in settings.width if n <= 512),
+            seed=settings.seed[:3],
+            largest=min(settings.largest, 4096),
+        )
+    require_positive(
+        beta=settings.beta,
+        width=settings.width,
+        largest=settings.largest,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+    )
+    require_distinct(seed=settings.seed, gamma=settings.gamma)
+    if min(settings.gamma) < 0:
+        raise ValueError(f"--gamma {min(settings.gamma)} must be 0 (lazy) or above.")
+    if not settings.alpha > 1:
+        raise ValueError(f"--alpha {settings.alpha} must be above 1: the trace is infinite.")
+    if len(settings.width) < 4:
+        raise ValueError("--width needs four widths or more, or there is no frontier.")
+    if settings.largest < 8 * min(settings.width):
+        raise ValueError("--largest must be 8 times the smallest --width or more.")
+    return replace(settings, width=tuple(sorted(settings.width)))
+
+
+def run(settings: ComputeOptimalSettings) -> RunFolder:
+    """Solve every width, or take an interrupted run up again; returns its folder.
+
+    Raises:
+        ValueError: an option is out of range, or the folder holds another run.
+    """
+    settings = expand(settings)
+    folder = open_folder(EXPERIMENT, settings)
+    if folder.finished:
+        return folder
+    folder.load_checkpoint()
+    done = folder.results()
+    cells = list(_cells(settings))
+    with Progress() as progress:
+        for position, (beta, width, kind) in enumerate(cells):
+            key = {"beta": beta, "width": width}
+            name = f"{kind},{cell_name(key)}"
+            progress.update(position, len(cells), name)
+            if name in done:
+                continue
+            for gamma in settings.gamma:
+                found = _curves(settings, beta, gamma, width, kind)
+                for seed, times, mse in found:
+                    keys = {"cell": name, **key, "gamma": gamma, "kind": kind, "seed": seed}
+                    for time, loss in zip(times, mse, strict=True):
+                        folder.append({**keys, "time": float(time), "mse": float(loss)})
+            folder.write_result(name, {**key, "kind": kind})
+            folder.save_checkpoint({}, {"after": name})
+    folder.finish()
+    return folder
+
+
+def with_batches(settings: ComputeOptimalSettings, beta: float) -> bool:
+    """Whether a task is learned by SGD: where batches decide how fast the loss falls."""
+    return predict(settings.alpha, beta).regime == "super-easy"
+
+
+def best_width(says: Prediction, gamma: float) -> float:
+    """n in N*(C) ~ C^n."""
+    return says.best_width_lazy if gamma == 0 else says.best_width_rich
+
+
+def _cells(settings: ComputeOptimalSettings) -> Iterator[tuple[float, int, str]]:
+    for beta in settings.beta:
+        for width in settings.width:
+            yield beta, width, "draws"
+        width = settings.width[0]
+        while width <= settings.largest:
+            yield beta, width, "mean"
+            width *= 2
+
+
+def _compute(
+    settings: ComputeOptimalSettings, beta: float, gamma: float, kind: str
+) -> Float[ndarray, "T"]:
+    """Compute at which curves are recorded, from before to beyond the frontier of the ladder."""
+    power = best_width(predict(settings.alpha, beta), gamma)
+    last = settings.width[-1] if kind == "draws" else settings.largest
+    # With spectra of unit prefactors N* = 3 C^n, within a factor of two.
+    low, high = (settings.width[0] / 8) ** (1 / power), (last / 1.5) ** (1 / power)
+    return np.geomspace(low, high, _POINTS)
+
+
+def _curves(
+    settings: ComputeOptimalSettings, beta: float, gamma: float, width: int, kind: str
+) -> Iterator[tuple[int | None, Float[ndarray, "T"], Float[ndarray, "T"]]]:
+    """Seed (None: the average over A_0), times and mse of every curve of a width."""
+    times = _compute(settings, beta, gamma, kind) / width
+    batches = with_batches(settings, beta)
+    rate, batch = settings.learning_rate, settings.batch_size
+    steps = np.unique(np.maximum(np.rint(times / rate), 1)).astype(np.int64)
+    if batches:
+        times = steps * rate
+    if kind == "mean":
+        if batches and gamma > 0:
+            return  # the noise of batches moves the kernel: there is no closed average
+        sgd = (batch, rate) if batches else ()
+        yield None, times, mean_mse(settings.alpha, beta, gamma, width, times, *sgd)
+        return
+    spectrum = scaling_model.power_law(settings.alpha, beta, num_modes=_MODES_PER_WIDTH * width)
+    if batches and gamma > 0:
+        simulated = scaling_model.simulate(
+            spectrum,
+            gamma,
+            steps.tolist(),
+            learning_rate=rate,
+            width=width,
+            batch_size=batch,
+            exact=False,
+            seeds=settings.seed,
+        )
+        yield from ((s, times, mse) for s, mse in zip(settings.seed, simulated.mse, strict=True))
+        return
+    for seed in settings.seed:
+        own = scaling_model.at_width(spectrum, width, seed=seed)
+        if batches:
+            mse = scaling_model.lazy_sgd(own, steps, learning_rate=rate, batch_size=batch)
+        else:
+            mse = scaling_model.flow(own, gamma, times, rtol=1e-3).mse
+        yield seed, times, mse
