@@ -10,6 +10,8 @@ from typing import Any
 from ntkscale.experiments import (
     circle,
     circle_verdict,
+    compute_optimal,
+    compute_optimal_verdict,
     coordinate_check,
     coordinate_check_verdict,
     images,
@@ -44,5 +46,10 @@ EXPERIMENTS: dict[str, Experiment] = {
         coordinate_check.CoordinateCheckSettings,
         coordinate_check.run,
         coordinate_check_verdict.judge,
+    ),
+    compute_optimal.EXPERIMENT: Experiment(
+        compute_optimal.ComputeOptimalSettings,
+        compute_optimal.run,
+        compute_optimal_verdict.judge,
     ),
 }
