@@ -32,6 +32,7 @@ from ntkscale.theory import scaling_model
 
 EXPERIMENT = "compute-optimal"
 _POINTS = 90  # compute at which curves are recorded
+_AVERAGED = 5  # steps of a simulation that make one of them
 _MODES_PER_WIDTH = 4  # of a draw; those beyond act as a ridge
 
 
@@ -176,17 +177,22 @@ def _curves(
         return
     spectrum = scaling_model.power_law(settings.alpha, beta, num_modes=_MODES_PER_WIDTH * width)
     if batches and gamma > 0:
+        # The loss jumps from step to step: a point is the mean of several around it.
+        spread = np.exp(np.linspace(-0.5, 0.5, _AVERAGED) * np.log(times[-1] / times[0]) / _POINTS)
+        around = np.maximum(np.rint(steps[:, None] * spread), 1).astype(np.int64)
+        recorded, back = np.unique(around, return_inverse=True)
         simulated = scaling_model.simulate(
             spectrum,
             gamma,
-            steps.tolist(),
+            recorded.tolist(),
             learning_rate=rate,
             width=width,
             batch_size=batch,
             exact=False,
             seeds=settings.seed,
         )
-        yield from ((s, times, mse) for s, mse in zip(settings.seed, simulated.mse, strict=True))
+        for seed, mse in zip(settings.seed, simulated.mse, strict=True):
+            yield seed, times, mse[back.reshape(around.shape)].mean(axis=1)
         return
     for seed in settings.seed:
         own = scaling_model.at_width(spectrum, width, seed=seed)

@@ -66,7 +66,9 @@ class Ladder:
         if self.found is None:
             return None
         high = self.found.compute[-1] / 10**number
-        if high / 10 < 0.9 * self.found.compute[0]:
+        # Less than the last decade will do, marked as rough.
+        shortest = 2.0 if number == 0 else 9.0
+        if high / shortest < self.found.compute[0]:
             return None
         return self.found.over(max(high / 10, self.found.compute[0]), high)
 
@@ -78,9 +80,10 @@ class Ladder:
 
     @property
     def reached(self) -> bool:
-        """Whether the last decade has the slope of theory."""
+        """Whether the last decade is there and has the slope of theory."""
         last = self.decade(0)
-        return last is not None and abs(last.exponent - self.predicted) <= TOLERANCE
+        long = self.found is not None and self.found.decades >= 0.9
+        return long and last is not None and abs(last.exponent - self.predicted) <= TOLERANCE
 
 
 def judge(run: Run) -> Verdict:
@@ -146,8 +149,8 @@ def conclusion(ladders: Sequence[Ladder], settings: ComputeOptimalSettings) -> s
         where = f"beta = {own.beta:g} ({own.says.regime}), gamma = {own.gamma:g}"
         if last is None or own.found is None:
             parts.append(
-                f"{where}: not reached: the ladder holds less than a decade of compute with its "
-                f"best width inside (theory {own.predicted:.3f}); extend --width."
+                f"{where}: not reached: the best width leaves the ladder at once (theory "
+                f"{own.predicted:.3f}); extend --width."
             )
             continue
         end = f"up to N = {own.found.width[-1]:,.0f}"
@@ -168,6 +171,8 @@ def conclusion(ladders: Sequence[Ladder], settings: ComputeOptimalSettings) -> s
 
 def _why(own: Ladder, drift: float | None) -> str:
     last = own.decade(0)
+    if own.found is not None and own.found.decades < 0.9:
+        return f"the ladder holds {own.found.decades:.1f} decades of compute; extend --width"
     if last is not None and last.interval[0] - TOLERANCE <= own.predicted <= (
         last.interval[1] + TOLERANCE
     ):
@@ -198,6 +203,7 @@ def _table(ladders: Sequence[Ladder]) -> Table:
             "gamma": Entry(own.gamma, digits=2),
             "ladder": f"{own.kind} {min(own.curves)} .. {max(own.curves)}",
             "theory": own.predicted,
+            "decades": None if own.found is None else Entry(own.found.decades, digits=1),
             "slope": None,
             "change": own.drift,
             "N ~ C^n": None,
@@ -205,7 +211,9 @@ def _table(ladders: Sequence[Ladder]) -> Table:
         }
         if own.found is not None and last is not None:
             interval = last.interval if own.kind == "draws" else None
-            row["slope"] = Entry(last.exponent, interval, "pass" if own.reached else "fail")
+            rough = own.found.decades < 0.9 or np.ptp(last.interval) > 2 * TOLERANCE
+            mark = "pass" if own.reached else "rough" if rough else "fail"
+            row["slope"] = Entry(last.exponent, interval, mark)
             inside = own.found.compute >= last.window[0]
             row["N ~ C^n"] = float(
                 np.polyfit(np.log(own.found.compute[inside]), np.log(own.found.width[inside]), 1)[0]
@@ -247,8 +255,9 @@ def _draw_loss(ax: Axes, own: dict[str, Ladder]) -> None:
             low = np.maximum(mean - spread, 0.2 * mean)
             ax.fill_between(compute, low, mean + spread, color=colour, alpha=0.15, linewidth=0)
     longest = own.get("mean", first)
-    for one, colour, name in ((first, "black", "frontier"), (longest, "#D55E00", "mean over A_0")):
-        if one.found is not None and (one is first or one.kind == "mean"):
+    for one in own.values():
+        if one.found is not None:
+            colour, name = ("black", "frontier") if one is first else ("#D55E00", "mean over A_0")
             ax.plot(one.found.compute, one.found.mse, color=colour, linewidth=2.2, label=name)
     if longest.found is not None:
         at, mse = longest.found.compute, longest.found.mse
@@ -264,6 +273,8 @@ def _draw_slopes(ladders: Sequence[Ladder], folder: Path) -> Picture:
     betas = list(dict.fromkeys(own.beta for own in ladders))
     figure, axes = new_figure(len(betas))
     gammas = list(dict.fromkeys(own.gamma for own in ladders))
+    best = [n for own in ladders if own.found is not None for n in own.found.width]
+    ticks = [4**i for i in range(20) if best and min(best) / 2 <= 4**i <= 2 * max(best)]
     with house_style():
         for ax, beta in zip(axes, betas, strict=True):
             for own in ladders:
@@ -285,6 +296,8 @@ def _draw_slopes(ladders: Sequence[Ladder], folder: Path) -> Picture:
             centre = np.mean([o.predicted for o in ladders if o.beta == beta])
             ax.set(xscale="log", xlabel="best width N [neurons]", title=f"beta = {beta:g}")
             ax.set(ylabel="local exponent of compute [1]", ylim=(centre - 0.25, centre + 0.25))
+            ax.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+            ax.set_xticks([], minor=True)
             ax.legend(fontsize=6.5, loc="lower right")
     return Picture(
         save_figure(figure, folder, "frontier_slopes")[0],
