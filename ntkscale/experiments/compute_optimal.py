@@ -116,12 +116,10 @@ def run(settings: ComputeOptimalSettings) -> RunFolder:
             progress.update(position, len(cells), name)
             if name in done:
                 continue
-            for gamma in settings.gamma:
-                found = _curves(settings, beta, gamma, width, kind)
-                for seed, times, mse in found:
-                    keys = {"cell": name, **key, "gamma": gamma, "kind": kind, "seed": seed}
-                    for time, loss in zip(times, mse, strict=True):
-                        folder.append({**keys, "time": float(time), "mse": float(loss)})
+            for gamma, seed, times, mse in _curves(settings, beta, width, kind):
+                keys = {"cell": name, **key, "gamma": gamma, "kind": kind, "seed": seed}
+                for time, loss in zip(times, mse, strict=True):
+                    folder.append({**keys, "time": float(time), "mse": float(loss)})
             folder.write_result(name, {**key, "kind": kind})
             folder.save_checkpoint({}, {"after": name})
     folder.finish()
@@ -159,45 +157,75 @@ def _compute(
     return np.geomspace(low, high, _POINTS)
 
 
+Curve = tuple[float, int | None, Float[ndarray, "T"], Float[ndarray, "T"]]
+"""gamma, seed (None: the average over A_0), times and mse."""
+
+
 def _curves(
-    settings: ComputeOptimalSettings, beta: float, gamma: float, width: int, kind: str
-) -> Iterator[tuple[int | None, Float[ndarray, "T"], Float[ndarray, "T"]]]:
-    """Seed (None: the average over A_0), times and mse of every curve of a width."""
-    times = _compute(settings, beta, gamma, kind) / width
+    settings: ComputeOptimalSettings, beta: float, width: int, kind: str
+) -> Iterator[Curve]:
+    """Every curve of a width; a draw is diagonalised once for all gamma."""
     batches = with_batches(settings, beta)
+    moved = [gamma for gamma in settings.gamma if batches and gamma > 0]
+    solved = [gamma for gamma in settings.gamma if gamma not in moved]
+    times = {gamma: _times(settings, beta, gamma, width, kind) for gamma in settings.gamma}
     rate, batch = settings.learning_rate, settings.batch_size
-    steps = np.unique(np.maximum(np.rint(times / rate), 1)).astype(np.int64)
-    if batches:
-        times = steps * rate
-    if kind == "mean":
-        if batches and gamma > 0:
-            return  # the noise of batches moves the kernel: there is no closed average
+    if kind == "mean":  # the noise of batches moves a rich kernel: it has no closed average
         sgd = (batch, rate) if batches else ()
-        yield None, times, mean_mse(settings.alpha, beta, gamma, width, times, *sgd)
+        for gamma in solved:
+            mse = mean_mse(settings.alpha, beta, gamma, width, times[gamma], *sgd)
+            yield gamma, None, times[gamma], mse
         return
     spectrum = scaling_model.power_law(settings.alpha, beta, num_modes=_MODES_PER_WIDTH * width)
-    if batches and gamma > 0:
-        # The loss jumps from step to step: a point is the mean of several around it.
-        spread = np.exp(np.linspace(-0.5, 0.5, _AVERAGED) * np.log(times[-1] / times[0]) / _POINTS)
-        around = np.maximum(np.rint(steps[:, None] * spread), 1).astype(np.int64)
-        recorded, back = np.unique(around, return_inverse=True)
-        simulated = scaling_model.simulate(
-            spectrum,
-            gamma,
-            recorded.tolist(),
-            learning_rate=rate,
-            width=width,
-            batch_size=batch,
-            exact=False,
-            seeds=settings.seed,
-        )
-        for seed, mse in zip(settings.seed, simulated.mse, strict=True):
-            yield seed, times, mse[back.reshape(around.shape)].mean(axis=1)
-        return
-    for seed in settings.seed:
+    for seed in settings.seed if solved else ():
         own = scaling_model.at_width(spectrum, width, seed=seed)
-        if batches:
-            mse = scaling_model.lazy_sgd(own, steps, learning_rate=rate, batch_size=batch)
-        else:
-            mse = scaling_model.flow(own, gamma, times, rtol=1e-3).mse
-        yield seed, times, mse
+        for gamma in solved:
+            if batches:
+                steps = np.rint(times[gamma] / rate)
+                mse = scaling_model.lazy_sgd(own, steps, learning_rate=rate, batch_size=batch)
+            else:
+                mse = scaling_model.flow(own, gamma, times[gamma], rtol=1e-3).mse
+            yield gamma, seed, times[gamma], mse
+    for gamma in moved:
+        yield from _simulated(settings, spectrum, gamma, width, times[gamma])
+
+
+def _times(
+    settings: ComputeOptimalSettings, beta: float, gamma: float, width: int, kind: str
+) -> Float[ndarray, "T"]:
+    """Times at which curves are recorded; whole steps where there are steps."""
+    times = _compute(settings, beta, gamma, kind) / width
+    if not with_batches(settings, beta):
+        return times
+    return np.unique(np.maximum(np.rint(times / settings.learning_rate), 1)) * (
+        settings.learning_rate
+    )
+
+
+def _simulated(
+    settings: ComputeOptimalSettings,
+    spectrum: scaling_model.Spectrum,
+    gamma: float,
+    width: int,
+    times: Float[ndarray, "T"],
+) -> Iterator[Curve]:
+    """One-pass SGD, all seeds together.
+
+    The loss jumps from step to step: a point is the mean of several around it.
+    """
+    rate = settings.learning_rate
+    spread = np.exp(np.linspace(-0.5, 0.5, _AVERAGED) * np.log(times[-1] / times[0]) / _POINTS)
+    around = np.maximum(np.rint(times[:, None] / rate * spread), 1).astype(np.int64)
+    recorded, back = np.unique(around, return_inverse=True)
+    simulated = scaling_model.simulate(
+        spectrum,
+        gamma,
+        recorded.tolist(),
+        learning_rate=rate,
+        width=width,
+        batch_size=settings.batch_size,
+        exact=False,
+        seeds=settings.seed,
+    )
+    for seed, mse in zip(settings.seed, simulated.mse, strict=True):
+        yield gamma, seed, times, mse[back.reshape(around.shape)].mean(axis=1)
