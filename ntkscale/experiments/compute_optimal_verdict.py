@@ -212,7 +212,7 @@ def _table(ladders: Sequence[Ladder]) -> Table:
         if own.found is not None and last is not None:
             interval = last.interval if own.kind == "draws" else None
             rough = own.found.decades < 0.9 or np.ptp(last.interval) > 2 * TOLERANCE
-            mark = "pass" if own.reached else "rough" if rough else "fail"
+            mark = "rough" if rough else "pass" if own.reached else "fail"
             row["slope"] = Entry(last.exponent, interval, mark)
             inside = own.found.compute >= last.window[0]
             row["N ~ C^n"] = float(
