@@ -16,6 +16,8 @@ from ntkscale.experiments import (
     coordinate_check_verdict,
     images,
     images_verdict,
+    scaling_model,
+    scaling_model_verdict,
 )
 from ntkscale.experiments.settings import Common
 from ntkscale.experiments.verdict import Verdict
@@ -46,6 +48,9 @@ EXPERIMENTS: dict[str, Experiment] = {
         coordinate_check.CoordinateCheckSettings,
         coordinate_check.run,
         coordinate_check_verdict.judge,
+    ),
+    scaling_model.EXPERIMENT: Experiment(
+        scaling_model.ScalingModelSettings, scaling_model.run, scaling_model_verdict.judge
     ),
     compute_optimal.EXPERIMENT: Experiment(
         compute_optimal.ComputeOptimalSettings,
