@@ -36,7 +36,7 @@ class ScalingModelSettings(Common):
     """
 
     quick: bool = False
-    """rough: fewer points, two seeds"""
+    """rough: fewer points, three seeds"""
     parts: Annotated[tuple[Part, ...], arg(metavar="NAME ...")] = (
         "exponents",
         "phases",
@@ -87,9 +87,9 @@ def expand(settings: ScalingModelSettings) -> ScalingModelSettings:
             width=settings.width[:2],
             num_data=settings.num_data[:4],
             batch_size=settings.batch_size[:2],
-            gamma=tuple(sorted({0.0, settings.rich})),
+            gamma=tuple(sorted({min(settings.gamma), settings.rich})),
             horizon=min(settings.horizon, 2000.0),
-            seed=settings.seed[:2],
+            seed=settings.seed[:3],
         )
     require_positive(
         beta=settings.beta,

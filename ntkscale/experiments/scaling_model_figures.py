@@ -121,11 +121,11 @@ def draw_phases(results: Sequence[dict[str, Any]], folder: Path) -> Picture:
                         ha="center",
                         fontsize=5.5,
                     )
-            alpha = np.linspace(1.0, 1.08 * max(r["alpha"] for r in results), 200)
+            alpha = np.linspace(1.0, 0.45 + max(r["alpha"] for r in results), 200)
             ax.axhline(1.0, color="black", linestyle="--", linewidth=1.0)
             ax.plot(alpha, 2 - 1 / alpha, "k--", linewidth=1.0)
-            for y, word in ((0.05, "hard"), (1.02, "easy"), (1.9, "super-easy")):
-                ax.text(alpha[-1], y, word, fontsize=7, ha="right", va="bottom", style="italic")
+            for y, word in ((0.5, "hard"), (1.15, "easy"), (2.0, "super-easy")):
+                ax.text(0.97 * alpha[-1], y, word, fontsize=7, ha="right", style="italic")
             ax.set(
                 xlabel="capacity exponent alpha [1]",
                 ylabel="source exponent beta [1]",
@@ -288,6 +288,8 @@ def _draw_best(
                 line = mean[-1] * (points / points[-1]) ** -law
                 ax.plot(points, line, "--", color=COLOURS[j], linewidth=1, label=f"P^-{law:.3g}")
     ax.set(xscale="log", yscale="log", xlabel="training points P [1]", ylabel="best mse [target²]")
+    ax.set_xticks(settings.num_data, [f"{count:,}" for count in settings.num_data])
+    ax.set_xticks([], minor=True)
     ax.set_title(f"beta = {beta:g}, stopped at the best time")
     ax.legend(fontsize=6.5)
 

@@ -1,7 +1,7 @@
 """What is measured on a run of `train.py scaling-model`: exponents, shares, ratios to theory."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -151,11 +151,7 @@ def data_exponents(metrics: pl.DataFrame, settings: ScalingModelSettings) -> lis
                 of_loss = says.data_noisy if noise else _plateau_slope(settings, beta, points)
                 found.append(_ladder({**what, "of": "best mse"}, points, loss, of_loss))
                 if noise:
-                    one = _ladder({**what, "of": "time to stop"}, points, 1 / when, -stop)
-                    low, high = one.interval
-                    found.append(
-                        replace(one, measured=-one.measured, interval=(-high, -low), theory=stop)
-                    )
+                    found.append(_ladder({**what, "of": "time to stop"}, points, 1 / when, stop))
     return found
 
 

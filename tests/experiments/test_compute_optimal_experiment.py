@@ -1,0 +1,81 @@
+"""`compute-optimal`: small ladders from the folder of their run, and the verdict on them."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from ntkscale import runs
+from ntkscale.experiments import EXPERIMENTS, compute_optimal
+from ntkscale.experiments.compute_optimal import ComputeOptimalSettings
+from ntkscale.experiments.compute_optimal_verdict import conclusion, ladders_of
+from ntkscale.scaling import predict
+
+SMALL = ComputeOptimalSettings(
+    beta=(0.5, 2.2), width=(16, 32, 64, 128), seed=(1, 2, 3), largest=512, gamma=(0.0, 0.75)
+)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> runs.Run:
+    settings = replace(SMALL, runs=tmp_path_factory.mktemp("runs"), name="small")
+    return runs.load(compute_optimal.run(settings).path)
+
+
+def test_hard_frontiers_have_the_slope_of_theory(finished: runs.Run) -> None:
+    verdict = EXPERIMENTS["compute-optimal"].judge(finished)
+    says = predict(SMALL.alpha, 0.5)
+    for own in ladders_of(finished.metrics, SMALL):
+        if own.beta == 0.5 and own.kind == "mean":
+            assert own.reached
+            last = own.decade(0)
+            assert last is not None
+            theory = says.compute_lazy if own.gamma == 0 else says.compute_rich
+            assert last.exponent == pytest.approx(theory, abs=0.03)
+    assert all(f"beta = {beta:g}" in verdict.summary for beta in SMALL.beta)
+    pictures = [picture.png for section in verdict.sections for picture in section.figures]
+    assert len(pictures) == 2
+
+
+def test_draws_and_their_mean_agree(finished: runs.Run) -> None:
+    hard = [own for own in ladders_of(finished.metrics, SMALL) if own.beta == 0.5]
+    kinds = {(own.gamma, own.kind): own for own in hard}
+    for gamma in SMALL.gamma:
+        drawn, mean = kinds[gamma, "draws"].curves[64], kinds[gamma, "mean"].curves[64]
+        assert drawn[1].shape[0] == 3
+        assert drawn[1].mean(axis=0)[-1] == pytest.approx(mean[1][0, -1], rel=0.25)
+
+
+def test_rich_sgd_is_simulated_and_has_no_mean(finished: runs.Run) -> None:
+    keys = {
+        (own.beta, own.gamma, own.kind): own.batches for own in ladders_of(finished.metrics, SMALL)
+    }
+    assert (2.2, 0.75, "mean") not in keys
+    assert keys[2.2, 0.75, "draws"]
+    assert not keys[0.5, 0.75, "draws"]
+
+
+def test_a_ladder_that_is_too_short_is_not_reached(finished: runs.Run) -> None:
+    few = finished.metrics.filter((pl.col("beta") == 0.5) & (pl.col("kind") == "draws"))
+    said = conclusion(list(ladders_of(few, SMALL)), SMALL)
+    assert said.count("not reached") == 2
+    none = finished.metrics.filter(pl.col("width") <= 32)
+    assert "not reached" in conclusion(list(ladders_of(none, SMALL)), SMALL)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"alpha": 0.9}, "--alpha"),
+        ({"width": (64, 128)}, "--width"),
+        ({"gamma": (-1.0,)}, "--gamma"),
+        ({"largest": 100}, "--largest"),
+        ({"seed": (1, 1)}, "--seed"),
+        ({"beta": (0.0,)}, "--beta"),
+    ],
+)
+def test_what_is_refused(change: dict, words: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=words):
+        compute_optimal.run(replace(SMALL, runs=tmp_path, **change))
+    assert not list(tmp_path.iterdir())
