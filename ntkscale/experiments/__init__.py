@@ -19,11 +19,12 @@ from ntkscale.experiments import (
     scaling_model,
     scaling_model_verdict,
 )
+from ntkscale.experiments.answer import Answer, answer_table
 from ntkscale.experiments.settings import Common
 from ntkscale.experiments.verdict import Verdict
 from ntkscale.runs import Run, RunFolder
 
-__all__ = ["EXPERIMENTS", "Common", "Experiment", "Verdict"]
+__all__ = ["EXPERIMENTS", "Answer", "Common", "Experiment", "Verdict", "answer_table"]
 
 
 @dataclass(frozen=True)

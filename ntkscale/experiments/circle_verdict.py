@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ntkscale.experiments.circle import settings_of
+from ntkscale.experiments.circle_answers import circle_answers
 from ntkscale.experiments.circle_cells import columns, label
 from ntkscale.experiments.circle_figures import (
     draw_exponents,
@@ -102,7 +103,13 @@ def judge(run: Run) -> Verdict:
     if ladder is not None:
         words, table, section = ladder
         said, tables, sections = f"{words} {said}", [table, *tables], [section, *sections]
-    return Verdict(title=f"Circle: {run.path.name}", summary=said, tables=tables, sections=sections)
+    return Verdict(
+        title=f"Circle: {run.path.name}",
+        summary=said,
+        tables=tables,
+        sections=sections,
+        answers=circle_answers(cells, settings),
+    )
 
 
 def _summary(run: Run, settings: CircleSettings, cells: Sequence[Trained], rough: bool) -> str:

@@ -16,9 +16,9 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from numpy import ndarray
 
+from ntkscale.experiments.answer import LAZY, mean_over_seeds
 from ntkscale.experiments.images import ImagesSettings
 from ntkscale.experiments.images_measures import Start, Trained
-from ntkscale.experiments.verdict import mean_over_seeds
 from ntkscale.reporting import (
     Entry,
     Mark,
@@ -36,9 +36,6 @@ from ntkscale.theory.scaling_model import flow, measured
 
 CLOSE = 0.1
 """Relative error of a curve up to which the prediction is said to hold."""
-
-LAZY, RICH = 0.1, 0.5
-"""Up to the one gamma0 a network counts as lazy, from the other on as rich."""
 
 _FEWEST = 5
 

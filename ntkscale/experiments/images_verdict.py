@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ntkscale.experiments.images import ImagesSettings, settings_of
+from ntkscale.experiments.images_answers import image_answers
 from ntkscale.experiments.images_measures import (
     Start,
     Trained,
@@ -98,6 +99,7 @@ def judge(run: Run) -> Verdict:
         ),
         tables=tables,
         sections=sections,
+        answers=image_answers(begun, predicted, settings),
     )
 
 

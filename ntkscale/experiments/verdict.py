@@ -3,10 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from scipy.stats import t as t_distribution
-
-from ntkscale.reporting import Entry, Picture, Section, Table, draw_kernel_pictures, save_figure
+from ntkscale.experiments.answer import Answer
+from ntkscale.reporting import Picture, Section, Table, draw_kernel_pictures, save_figure
 from ntkscale.runs import Run
 
 
@@ -19,12 +17,14 @@ class Verdict:
         summary: what was found, in a few sentences.
         tables: the verdict table and those that support it, printed and put first in the report.
         sections: the rest of the report, with its figures.
+        answers: one a task, for the table that all runs share.
     """
 
     title: str
     summary: str
     tables: Sequence[Table]
     sections: Sequence[Section]
+    answers: Sequence[Answer] = ()
 
 
 def tracker_cost(run: Run) -> str:
@@ -74,20 +74,3 @@ def kernel_strip(run: Run, key: dict[str, float | int], note: str) -> list[Pictu
             f"{name}; t in {moment}; {note}",
         )
     ]
-
-
-def mean_over_seeds(
-    values: Sequence[float], intervals: Sequence[tuple[float, float]] = (), digits: int = 3
-) -> Entry:
-    """Mean with the 95 % interval of Student's t over seeds; of one seed its own interval, if any.
-
-    Two seeds give an interval of 13 standard errors: that is how little two seeds say.
-    """
-    kept = np.array([value for value in values if np.isfinite(value)])
-    if not len(kept):
-        return Entry(None)
-    mean = float(kept.mean())
-    if len(kept) == 1:
-        return Entry(mean, intervals[0] if intervals else None, digits=digits)
-    half = float(t_distribution.ppf(0.975, len(kept) - 1) * kept.std(ddof=1) / np.sqrt(len(kept)))
-    return Entry(mean, (mean - half, mean + half), digits=digits)

@@ -15,8 +15,9 @@ from ntkscale.faces.publish import publish
 from ntkscale.runs import Run, RunFolderError
 
 PROGRAM = "analyze.py"
-ABOUT = """Judge runs against theory: prints the verdict tables, writes the figures (PNG and PDF)
-into each run's figures/ and one self-contained report.html."""
+ABOUT = """Judge runs against theory: which regime each task is in, whether feature learning helps,
+how far the curves may be extrapolated and where the next unit of compute should go; then each run's
+own tables. Writes figures (PNG and PDF) into each run's figures/ and one self-contained page."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Options:
 
     run: Positional[Annotated[tuple[Path, ...], arg(metavar="RUN ...")]]
     """run folders, as train.py names them"""
-    report: Annotated[str, arg(metavar="FILE")] = ""
+    report: Annotated[tuple[Path, ...], arg(metavar="[FILE]")] = ()
     """the page to write; unless given, report.html in the (first) run"""
 
 
@@ -41,11 +42,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _analyze(options: Options) -> None:
-    if not options.run:
+    # `--report a.html RUN RUN` and `--report RUN RUN` read well, so folders there are runs.
+    files = [path for path in options.report[:1] if not path.is_dir()]
+    named = [*options.run, *options.report[len(files) :]]
+    if not named:
         raise ValueError("no run was named; give the folder of a run, e.g. runs/circle/demo.")
-    found = [runs.load(path) for path in options.run]
+    found = [runs.load(path) for path in named]
     judged = [(run, _judge(run)) for run in found]
-    publish(judged, Path(options.report) if options.report else found[0].path / "report.html")
+    publish(judged, files[0] if files else found[0].path / "report.html")
 
 
 def _judge(run: Run) -> Verdict:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ntkscale.experiments import Verdict
+from ntkscale.experiments import Answer, Verdict, answer_table
 from ntkscale.reporting import Section, show, write_report
 from ntkscale.runs import Run
 
@@ -12,15 +12,25 @@ from ntkscale.runs import Run
 def publish(judged: Sequence[tuple[Run, Verdict]], report: Path) -> None:
     """Print every verdict and write them all into one self-contained page.
 
+    First comes one table of answers, a row for each task of each run.
+
     Raises:
         OSError: the page cannot be written.
     """
-    sections: list[Section] = []
     several = len(judged) > 1
+    answers = [
+        (run.path.name, answer)
+        for run, verdict in judged
+        # A run that asks none of the questions has its row all the same, among others.
+        for answer in verdict.answers or ([Answer(verdict.title, unknown="not asked")] * several)
+    ]
+    sections = [Section("Verdict", tables=[answer_table(answers)])] if answers else []
+    for table in sections:
+        show(*table.tables)
     for _, verdict in judged:
         show(*verdict.tables)
         print(verdict.summary)
-        first = Section("Verdict", verdict.summary if several else "", tables=verdict.tables)
+        first = Section("In numbers", verdict.summary if several else "", tables=verdict.tables)
         own = [first, *verdict.sections]
         sections += [
             replace(section, heading=f"{verdict.title}: {section.heading}") if several else section

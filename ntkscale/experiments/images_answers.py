@@ -1,0 +1,82 @@
+"""What an images run answers: for every width, its rich networks against its laziest one."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ntkscale.experiments.answer import LAZY, RICH, Answer, at_time
+from ntkscale.experiments.images import ImagesSettings
+from ntkscale.experiments.images_measures import Start
+from ntkscale.experiments.images_prediction import Predicted
+
+
+def image_answers(
+    begun: Sequence[Start], found: Sequence[Predicted], settings: ImagesSettings
+) -> list[Answer]:
+    """One answer for every width.
+
+    Of several rich gamma0 the one with the lowest loss at equal time speaks; lazy is the smallest.
+    """
+    widths = sorted({start.width for start in begun} | {one.cell.width for one in found})
+    return [
+        _answer(
+            [start for start in begun if start.width == width],
+            [one for one in found if one.cell.width == width],
+            f"{settings.data}, {settings.model} of width {width}",
+        )
+        for width in widths
+    ]
+
+
+def _answer(begun: Sequence[Start], found: Sequence[Predicted], task: str) -> Answer:
+    starts = [start.measured for start in begun if start.measured is not None]
+    third = [start.eigenvalues[max(len(start.eigenvalues) // 3, 1) - 1] for start in begun]
+    resolved = 1 / float(np.mean(third)) if third and min(third) > 0 else float("nan")
+    gammas = {one.cell.gamma0 for one in found}
+    lazy, rich = min(gammas, default=np.inf), sorted(g for g in gammas if g >= RICH)
+    unknown = ""
+    if not found:
+        unknown = "no curve of mse in flow time"
+    elif lazy > LAZY:
+        unknown = f"no lazy run (gamma0 <= {LAZY:g})"
+    elif not rich:
+        unknown = f"no rich run (gamma0 >= {RICH:g})"
+    if unknown:
+        return Answer(task=task, starts=starts, unknown=unknown, resolved=resolved)
+    base = {one.cell.seed: one for one in found if one.cell.gamma0 == lazy}
+    ladder = [[(one, base[one.cell.seed]) for one in found if one.cell.gamma0 == g] for g in rich]
+    pairs, time = min(
+        ((own, _last_common(own)) for own in ladder),
+        key=lambda entry: float(np.mean(np.log(_ratios(*entry)))),
+    )
+    slopes = [one.slope for one, _ in pairs if one.slope is not None]
+    return Answer(
+        task=f"{task}, gamma0 = {pairs[0][0].cell.gamma0:g} against {lazy:g}",
+        starts=starts,
+        gains=[
+            one.slope.exponent - other.slope.exponent
+            for one, other in pairs
+            if one.slope is not None and other.slope is not None
+        ],
+        ratios=_ratios(pairs, time),
+        equal_time=time,
+        window=(max(s.window[0] for s in slopes), min(s.window[1] for s in slopes))
+        if slopes
+        else None,
+        holds=all(slope.is_power_law for slope in slopes),
+        resolved=resolved,
+    )
+
+
+Pairs = Sequence[tuple[Predicted, Predicted]]
+
+
+def _last_common(pairs: Pairs) -> float:
+    return min(min(one.times[-1], other.times[-1]) for one, other in pairs)
+
+
+def _ratios(pairs: Pairs, time: float) -> list[float]:
+    return [
+        at_time(time, one.times, one.observed) / at_time(time, other.times, other.observed)
+        for one, other in pairs
+    ]
