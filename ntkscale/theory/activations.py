@@ -7,7 +7,7 @@ phi'' has a delta function on top of `second`, and `kinks` says where and how la
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -28,6 +28,9 @@ class Activation:
         kinks: (position, jump of phi') of each kink:
             phi'' = second + sum of jump * delta(h - position).
         power: q for ReLU^q, otherwise None.
+        known: the library's name if phi is `factor` times a nonlinearity of the library, so that
+            closed forms apply; None for a function of one's own.
+        factor: see `known`.
     """
 
     name: str
@@ -36,27 +39,29 @@ class Activation:
     second: Pointwise
     kinks: tuple[tuple[float, float], ...] = ()
     power: int | None = None
+    known: str | None = None
+    factor: float = 1.0
 
     def __call__(self, h: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """phi(h), elementwise."""
         return self.function(h)
 
     def scaled(self, factor: float) -> "Activation":
-        """The nonlinearity factor * phi; it keeps the power but not the name."""
-        return Activation(
-            f"{factor:.6g} {self.name}",
-            lambda h: factor * self.function(h),
-            lambda h: factor * self.first(h),
-            lambda h: factor * self.second(h),
-            tuple((position, factor * jump) for position, jump in self.kinks),
-            None,
+        """The nonlinearity factor * phi, by the same name."""
+        return replace(
+            self,
+            function=lambda h: factor * self.function(h),
+            first=lambda h: factor * self.first(h),
+            second=lambda h: factor * self.second(h),
+            kinks=tuple((position, factor * jump) for position, jump in self.kinks),
+            factor=factor * self.factor,
         )
 
     def second_moment(self) -> float:
         """E phi(g)^2 for g ~ N(0, 1): exact for ReLU^q, to 1e-15 where phi is analytic near the
         real line, to about 1e-5 with kinks elsewhere than at zero."""
         if self.power is not None:
-            return math.prod(range(1, 2 * self.power, 2)) / 2
+            return self.factor**2 * math.prod(range(1, 2 * self.power, 2)) / 2
         # The trapezoidal rule converges geometrically for integrands analytic in a strip.
         nodes = torch.linspace(-12.0, 12.0, 769, dtype=torch.float64)
         density = torch.exp(-nodes.square() / 2) / math.sqrt(2 * math.pi)
@@ -89,7 +94,7 @@ def activation(phi: str | Activation | Pointwise) -> Activation:
         if match := _RELU_POWER.fullmatch(phi):
             return _relu_power(phi, int(match[1] or 1))
         if phi in _SMOOTH:
-            return Activation(phi, *_SMOOTH[phi])
+            return Activation(phi, *_SMOOTH[phi], known=phi)
         raise ValueError(
             f"unknown activation {phi!r}: choose relu, relu2, relu3 (any ReLU^q up to relu9), "
             + ", ".join(_SMOOTH)
@@ -119,7 +124,7 @@ def _relu_power(name: str, power: int) -> Activation:
         return power * (power - 1) * h.clamp_min(0) ** (power - 2)
 
     kinks = ((0.0, 1.0),) if power == 1 else ()
-    return Activation(name, function, first, second, kinks, power)
+    return Activation(name, function, first, second, kinks, power, name)
 
 
 def _density(h: Tensor) -> Tensor:
