@@ -12,7 +12,7 @@ from ntkscale.experiments.cells import Cell, Schedule, thin
 from ntkscale.experiments.circle_settings import CircleSettings
 from ntkscale.networks import MLP, Network
 from ntkscale.tasks import Task, circle
-from ntkscale.theory.arc_cosine import circle_eigenvalues
+from ntkscale.theory.infinite_width import circle_eigenvalues
 from ntkscale.tracking import MEMORY, default_measurements, log_spaced
 from ntkscale.training import lazy_flow
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ntkscale.networks import MLP
-from ntkscale.theory.arc_cosine import circle_eigenvalues
+from ntkscale.theory.infinite_width import circle_eigenvalues
 
 RING = {"bias": True, "scale_input": False, "init": "ring", "dtype": torch.float64}
 

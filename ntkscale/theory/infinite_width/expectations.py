@@ -1,7 +1,7 @@
 """E phi(u) phi(v) and E phi'(u) phi'(v) for Gaussian u, v: closed forms, or the Hermite series.
 
-a, b, c are the variances of u, v and their covariance. Linear and ReLU^q: `arc_cosine`. erf: Williams
-1997. GELU, phi(h) = h P(h) with P the normal distribution function, follows from Stein's lemma: with
+a, b, c: the variances of u and v, and their covariance. ReLU^q: see `arc_cosine`; erf: Williams 1997.
+GELU, phi(h) = h P(h) with P the normal distribution function, follows from Stein's lemma: with
 J = 1 / (2 pi sqrt((1 + a)(1 + b) - c^2)) and k = 1 / (1 + a) + 1 / (1 + b) - 1,
 
     E phi phi = c [1/4 + arcsin(c / sqrt((1 + a)(1 + b))) / (2 pi)] + J (a b + c^2 k),

@@ -5,9 +5,9 @@ With a_n(s) = E phi(s z) he_n(z), he_n the normalised Hermite polynomials, z ~ N
     E phi(u) phi(v) = sum_n a_n(s_u) a_n(s_v) rho^n,    rho = E uv / (s_u s_v),
 
 a polynomial in rho: smooth where two inputs meet, which two-dimensional quadrature is not. The same
-holds for phi'. What the series leaves out is at most sum_(n>K) a_n^2 = E phi^2 - sum_(n<=K) a_n^2, by
-Cauchy and Schwarz for every pair, so its error is known. Poles of phi at distance d of the real line
-make a_n fall as exp(-d sqrt(2 n) / s): tanh at s = 1 takes 60 terms for 1e-14, at s = 3 a few hundred.
+holds for phi'. What the series leaves out is at most sum_(n>K) a_n^2 = E phi^2 - sum_(n<=K) a_n^2,
+for every pair by Cauchy and Schwarz, so its error is known. Poles of phi at distance d of the real
+line make a_n fall as exp(-d sqrt(2 n) / s): see the README for how many terms tanh takes.
 """
 
 import math

@@ -19,7 +19,6 @@ from torch import Tensor
 from ntkscale.theory.activations import Activation, Pointwise, activation
 from ntkscale.theory.infinite_width.expectations import Expectations, expectations
 
-
 Layer = Callable[[Tensor], tuple[Tensor, Tensor]]
 """From a layer's covariance to the two expectations."""
 

@@ -6,85 +6,7 @@ import torch
 from scipy.special import zeta
 from torch import Tensor
 
-from ntkscale.networks import MLP
-from ntkscale.theory.arc_cosine import arc_cosine, circle_eigenvalues, circle_ntk, relu_ntk
-
-
-@pytest.mark.parametrize("power", [0, 1, 2, 3])
-def test_expectation_by_quadrature(power: int) -> None:
-    # E u_+^q v_+^q = (1 / 2 pi) J_q(a) in polar coordinates: the radius gives (2q)!! = 2^q q!.
-    for a in torch.rand(5, dtype=torch.float64).mul(math.pi).tolist():
-        phi = np.linspace(a - math.pi / 2, math.pi / 2, 200_001)
-        integral = np.trapezoid((np.cos(phi) * np.cos(phi - a)) ** power, phi)
-        expected = 2**power * math.factorial(power) * integral
-        value = arc_cosine(torch.tensor(a, dtype=torch.float64), power)
-        assert float(value) == pytest.approx(expected, rel=1e-8)
-
-
-def empirical(net: MLP, x: Tensor) -> Tensor:
-    rows = [
-        torch.cat(
-            [g.ravel() for g in torch.autograd.grad(net(s[None])[0, 0], list(net.parameters()))]
-        )
-        for s in x
-    ]
-    jacobian = torch.stack(rows) * net.gamma
-    return jacobian @ jacobian.T
-
-
-@pytest.mark.parametrize(
-    ("depth", "power", "bias", "scale_input", "normalised"),
-    [
-        (1, 1, True, False, None),
-        (1, 1, False, True, True),
-        (2, 1, True, True, False),
-        (3, 1, False, False, None),
-        (1, 2, True, True, None),
-        (2, 2, False, True, False),
-        (1, 3, False, True, None),
-    ],
-)
-def test_finite_networks_average_to_the_kernel(
-    depth: int, power: int, bias: bool, scale_input: bool, normalised: bool | None
-) -> None:
-    options = {
-        "depth": depth,
-        "bias": bias,
-        "scale_input": scale_input,
-        "normalised": normalised,
-    }
-    x = torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(power))
-    width, members = (60_000, 4) if depth == 1 else (900, 16)
-    name = "relu" if power == 1 else f"relu{power}"
-    mean = torch.stack(
-        [
-            empirical(
-                MLP(
-                    3,
-                    1,
-                    width=width,
-                    activation=name,
-                    gamma0=0.3,
-                    seed=s,
-                    dtype=torch.float64,
-                    **options,
-                ),
-                x,
-            )
-            for s in range(members)
-        ]
-    ).mean(0)
-    limit = relu_ntk(x, power=power, **options)
-    error = float((mean - limit).norm() / limit.norm())
-    assert error < 0.05 if depth == 1 else error < 0.1
-
-
-def test_pairs_of_inputs() -> None:
-    x, y = torch.randn(5, 3, dtype=torch.float64), torch.randn(7, 3, dtype=torch.float64)
-    whole = relu_ntk(torch.cat((x, y)), depth=2, bias=True)
-    torch.testing.assert_close(relu_ntk(x, y, depth=2, bias=True), whole[:5, 5:])
-    torch.testing.assert_close(relu_ntk(x, depth=2, bias=True), whole[:5, :5])
-    assert relu_ntk(x.float()).dtype == torch.float32
+from ntkscale.theory.infinite_width import circle_eigenvalues, circle_ntk, kernels
 
 
 @pytest.mark.parametrize("scale_input", [True, False])
@@ -95,8 +17,15 @@ def test_circle_is_the_general_kernel(
     points = int(torch.randint(10, 40, ()))
     theta = torch.arange(points, dtype=torch.float64) * (2 * math.pi / points)
     x = torch.stack((theta.cos(), theta.sin()), dim=-1)
+    kernel = kernels(
+        x,
+        depth=depth,
+        activation=f"relu{power}",
+        bias_variance=float(bias),
+        scale_input=scale_input,
+        normalised=None,
+    ).ntk
     options = {"depth": depth, "power": power, "bias": bias, "scale_input": scale_input}
-    kernel = relu_ntk(x, **options)
     torch.testing.assert_close(circle_ntk(points, **options), kernel[0], rtol=1e-9, atol=1e-9)
     values = torch.linalg.eigvalsh(kernel / points)
     by_mode = circle_eigenvalues(points, **options)
@@ -155,15 +84,9 @@ def test_lazy_slopes_of_the_circle(beta: float, population: float, on_256: float
 
 
 def test_bad_options_are_one_sentence() -> None:
-    x = torch.randn(3, 2)
-    with pytest.raises(ValueError, match="q = 4"):
-        relu_ntk(x, power=4)
+    with pytest.raises(ValueError, match="q = 10"):
+        circle_ntk(8, power=10)
     with pytest.raises(ValueError, match="depth must be at least 1"):
         circle_ntk(8, depth=0)
     with pytest.raises(ValueError, match="points must be at least 1"):
         circle_ntk(0)
-    with pytest.raises(ValueError, match="add biases"):
-        relu_ntk(torch.zeros(2, 2))
-    assert torch.isfinite(relu_ntk(torch.zeros(2, 2), bias=True)).all()
-    with pytest.raises(ValueError, match="closed forms"):
-        arc_cosine(torch.ones(1), -1)
