@@ -20,8 +20,8 @@ from scipy.sparse import linalg
 from torch import Tensor, nn
 
 from ntkscale.ntk.kernel_operator import KernelOperator
-from ntkscale.ntk.lanczos import EigenPairs, largest_eigenvalues
 from ntkscale.ntk.matrix_free import operator
+from ntkscale.ntk.spectrum.lanczos import EigenPairs, largest_eigenvalues
 
 T = TypeVar("T")
 

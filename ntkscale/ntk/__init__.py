@@ -28,14 +28,9 @@ For any symmetric positive semi-definite operator, given as a function that mult
     spectral_density     stochastic Lanczos quadrature, with intervals
 """
 
-from ntkscale.ntk.density import SpectralDensity, spectral_density
-from ntkscale.ntk.eigen import eigensystem, fix_signs, target_power
 from ntkscale.ntk.forward import unwrap
-from ntkscale.ntk.hutchpp import estimate_trace
-from ntkscale.ntk.interval import Estimate
 from ntkscale.ntk.kernel import gram, gram_by_parameter
 from ntkscale.ntk.kernel_operator import KernelOperator
-from ntkscale.ntk.lanczos import EigenPairs, largest_eigenvalues
 from ntkscale.ntk.matrix_free import operator
 from ntkscale.ntk.measures import (
     alignment,
@@ -45,6 +40,11 @@ from ntkscale.ntk.measures import (
     trace,
 )
 from ntkscale.ntk.plan import KernelPlan, ParameterPlan, plan
+from ntkscale.ntk.spectrum.density import SpectralDensity, spectral_density
+from ntkscale.ntk.spectrum.eigen import eigensystem, fix_signs, target_power
+from ntkscale.ntk.spectrum.hutchpp import estimate_trace
+from ntkscale.ntk.spectrum.interval import Estimate
+from ntkscale.ntk.spectrum.lanczos import EigenPairs, largest_eigenvalues
 from ntkscale.ntk.tiles import verify
 
 __all__ = [

@@ -9,14 +9,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ntkscale.ntk.density import SpectralDensity, spectral_density
 from ntkscale.ntk.forward import Choice
-from ntkscale.ntk.hutchpp import estimate_trace
 from ntkscale.ntk.inputs import count, rows
-from ntkscale.ntk.interval import Estimate
 from ntkscale.ntk.kernel import Output, gram
-from ntkscale.ntk.lanczos import EigenPairs, largest_eigenvalues
 from ntkscale.ntk.products import Products, accumulator
+from ntkscale.ntk.spectrum.density import SpectralDensity, spectral_density
+from ntkscale.ntk.spectrum.hutchpp import estimate_trace
+from ntkscale.ntk.spectrum.interval import Estimate
+from ntkscale.ntk.spectrum.lanczos import EigenPairs, largest_eigenvalues
 
 OperatorOutput = Literal["trace", "full"] | int | Callable[[Any], Tensor]
 Progress = Callable[[int, int], object]

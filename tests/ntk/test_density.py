@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from ntkscale.ntk.density import spectral_density
-from ntkscale.ntk.lanczos import largest_eigenvalues
-from ntkscale.ntk.quadrature import quadrature
+from ntkscale.ntk.spectrum.density import spectral_density
+from ntkscale.ntk.spectrum.lanczos import largest_eigenvalues
+from ntkscale.ntk.spectrum.quadrature import quadrature
 
 SEED = int(np.random.SeedSequence().generate_state(1)[0]) % 2**31
 N = 70

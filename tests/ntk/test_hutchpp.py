@@ -6,8 +6,8 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from ntkscale.ntk.hutchpp import estimate_trace
-from ntkscale.ntk.interval import mean_interval, student_t
+from ntkscale.ntk.spectrum.hutchpp import estimate_trace
+from ntkscale.ntk.spectrum.interval import mean_interval, student_t
 
 SEED = int(np.random.SeedSequence().generate_state(1)[0]) % 2**31
 N = 80

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ntkscale.ntk.krylov import Space
-from ntkscale.ntk.lanczos import LONGEST, EigenPairs, largest_eigenvalues
+from ntkscale.ntk.spectrum.krylov import Space
+from ntkscale.ntk.spectrum.lanczos import LONGEST, EigenPairs, largest_eigenvalues
 
 SEED = int(np.random.SeedSequence().generate_state(1)[0]) % 2**31
 

@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ntkscale.ntk.eigen import fix_signs
-from ntkscale.ntk.krylov import Matmat, Space, multiplied
+from ntkscale.ntk.spectrum.eigen import fix_signs
+from ntkscale.ntk.spectrum.krylov import Matmat, Space, multiplied
 
 MISSED = 1.25
 """A second look is for eigenvalues that are missed and exceed the k-th by this factor."""

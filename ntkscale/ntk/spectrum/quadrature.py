@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ntkscale.ntk.krylov import Matmat, multiplied
+from ntkscale.ntk.spectrum.krylov import Matmat, multiplied
 
 BREAKDOWN = 1e-12
 """A Lanczos vector this small relative to the matrix is rounding: the start vector saw no more."""

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import torch
 
-from ntkscale.ntk.interval import Estimate, mean_interval
-from ntkscale.ntk.krylov import Matmat, multiplied
+from ntkscale.ntk.spectrum.interval import Estimate, mean_interval
+from ntkscale.ntk.spectrum.krylov import Matmat, multiplied
 
 TOGETHER = 8
 """Products asked for between two reports of progress."""

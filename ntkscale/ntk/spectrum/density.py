@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ntkscale.ntk.interval import Estimate, mean_interval
-from ntkscale.ntk.krylov import Matmat
-from ntkscale.ntk.lanczos import EigenPairs
-from ntkscale.ntk.quadrature import quadrature
+from ntkscale.ntk.spectrum.interval import Estimate, mean_interval
+from ntkscale.ntk.spectrum.krylov import Matmat
+from ntkscale.ntk.spectrum.lanczos import EigenPairs
+from ntkscale.ntk.spectrum.quadrature import quadrature
 
 
 @dataclass(frozen=True)
