@@ -24,17 +24,10 @@ CONFIDENCE = 0.95
 COLUMNS = (
     "run",
     "task",
-    "regime",
-    "alpha",
-    "beta",
+    "which regime?",
     "does feature learning help?",
-    "gain of exponent",
-    "loss, rich / lazy",
-    "at t",
-    "seeds",
-    "power law within t",
-    "ends",
-    "next unit of compute",
+    "how far does the curve hold?",
+    "where to put 10 times the compute?",
 )
 
 
@@ -70,36 +63,20 @@ class Answer:
     @property
     def helps(self) -> str:
         """Whether feature learning helps: yes, no, or why that cannot be told."""
-        ratios = [value for value in self.ratios if np.isfinite(value) and value > 0]
+        ratios = _sound(self.ratios)
         if self.unknown or not ratios:
             return f"cannot be told: {self.unknown or 'not measured'}"
         if len(ratios) == 1:
             return "yes, by one seed" if ratios[0] < 1 else "no, by one seed"
-        low, high = _ratio(ratios)[1]
+        low, high = _ratio(ratios).interval or (0.0, np.inf)
         if low < 1 < high:
             return f"cannot be told: {len(ratios)} seeds do not agree well enough"
-        return "yes" if high <= 1 else "no"
+        return f"{'yes' if high <= 1 else 'no'}, by {len(ratios)} seeds"
 
-    def row(self, run: str) -> dict[str, Entry | str | float | int | None]:
+    def row(self, run: str) -> dict[str, str]:
         """The answers as entries of the verdict's table; `run` is where they come from."""
-        known = not self.unknown
-        ratios = [value for value in self.ratios if np.isfinite(value) and value > 0]
-        ratio, interval = _ratio(ratios) if ratios and known else (None, None)
-        return {
-            "run": run,
-            "task": self.task,
-            "regime": self._regime(),
-            "alpha": _hull([(s.alpha, s.alpha_interval) for s in self.starts]),
-            "beta": _hull([(s.beta, s.beta_interval) for s in self.starts]),
-            "does feature learning help?": self.helps,
-            "gain of exponent": mean_over_seeds(self.gains) if known else None,
-            "loss, rich / lazy": Entry(ratio, interval, digits=2),
-            "at t": f"{self.equal_time:.3g}" if ratios and known else "-",
-            "seeds": max(len(self.starts), len(self.ratios)) or None,
-            "power law within t": self._window(),
-            "ends": self._ends(),
-            "next unit of compute": self._next(),
-        }
+        said = (run, self.task, self._regime(), self._gain(), self._reach(), self._next())
+        return dict(zip(COLUMNS, said, strict=True))
 
     def _middle(self) -> tuple[float, float]:
         return (
@@ -110,24 +87,33 @@ class Answer:
     def _regime(self) -> str:
         if not self.starts:
             return "-"
-        alpha, beta = self._middle()
-        low = min(start.beta_interval[0] for start in self.starts)
-        high = max(start.beta_interval[1] for start in self.starts)
-        names = dict.fromkeys(regime(alpha, max(b, 1e-9)) for b in (low, beta, high))
-        return " or ".join(names)
+        alpha = _hull([(start.alpha, start.alpha_interval) for start in self.starts])
+        beta = _hull([(start.beta, start.beta_interval) for start in self.starts])
+        middle, found = self._middle()
+        low, high = beta.interval or (found, found)
+        names = dict.fromkeys(regime(middle, max(b, 1e-9)) for b in (low, found, high))
+        return f"{' or '.join(names)}: alpha {alpha.text}, beta {beta.text}"
 
-    def _window(self) -> str:
-        if self.window is None:
-            return "no window reached"
-        span = f"{self.window[0]:.3g} .. {self.window[1]:.3g}"
-        return span if self.holds else f"none in {span}"
+    def _gain(self) -> str:
+        parts = [self.helps]
+        if _sound(self.ratios) and not self.unknown:
+            parts.append(f"mse x {_ratio(self.ratios).text} at t = {_plain(self.equal_time)}")
+            gain = mean_over_seeds(self.gains, digits=2).text
+            parts.append(f"exponent {'' if gain.startswith('-') else '+'}{gain}")
+        # A gain that no window gave shows as a dash.
+        return "; ".join(part for part in parts if part != "exponent -")
 
-    def _ends(self) -> str:
-        parts = []
+    def _reach(self) -> str:
+        parts = ["no power law: no window reached"]
+        if self.window is not None:
+            span = f"t = {_plain(self.window[0])} .. {_plain(self.window[1])}"
+            parts = [f"power law in {span}" if self.holds else f"no power law in {span}"]
+        elif self.unknown:
+            parts = []
         if np.isfinite(self.plateau):
-            parts.append(f"levels off at t = {self.plateau:.3g}")
+            parts.append(f"levels off at t = {_plain(self.plateau)}")
         if np.isfinite(self.resolved):
-            parts.append(f"K_0 resolves lazy learning to t = {self.resolved:.2g}")
+            parts.append(f"K_0 resolves lazy learning to t = {_plain(self.resolved)}")
         return "; ".join(parts) or "-"
 
     def _next(self) -> str:
@@ -138,24 +124,24 @@ class Answer:
         time = said.best_time_rich if rich else said.best_time_lazy
         width = said.best_width_rich if rich else said.best_width_lazy
         loss = said.compute_rich if rich else said.compute_lazy
-        first = "time" if time > width else "width"
         return (
-            f"{first}: 10 C is {10**time:.1f} t, {10**width:.1f} N, loss x {10**-loss:.2f} "
-            f"({'rich' if rich else 'lazy'})"
+            f"{'time' if time > width else 'width'}: N x {10**width:.1f}, t x {10**time:.1f}, "
+            f"mse x {10**-loss:.2f} ({'rich' if rich else 'lazy'} law)"
         )
 
 
 def answer_table(answers: Sequence[tuple[str, Answer]]) -> Table:
     """One row an answer, beside the name of the run that it comes from."""
     return Table(
-        "Verdict",
+        "Four questions",
         list(COLUMNS),
         [answer.row(run) for run, answer in answers],
-        "alpha, beta: off the initial kernel; intervals span seeds and windows. Gain and ratio: "
-        "mean and 95 % interval over seeds (Student's t; two seeds say little). Lazy: gamma0 <= "
-        f"{LAZY:g}, or the exact flow of K_0; rich: gamma0 >= {RICH:g}. Power law: where the rich "
-        "network's exponent was read; extrapolate no further than what ends it. Next unit: best "
-        "N ~ C^n and t ~ C^s at C = N t from alpha and beta.",
+        "Regime: alpha and beta of the initial kernel, intervals over seeds and windows. Help: mse "
+        f"of the rich network (gamma0 >= {RICH:g}) over that of the lazy one (gamma0 <= {LAZY:g}, "
+        "or the exact flow of K_0) at equal flow time, and difference of their exponents; mean and "
+        "95 % interval over seeds. How far: where the rich network's exponent was read, and what "
+        "ends it: extrapolate no further. Compute: C = N t; best N and t of theory from alpha and "
+        "beta, far from all plateaus.",
     )
 
 
@@ -175,24 +161,30 @@ def mean_over_seeds(
     return Entry(mean, (mean - half, mean + half), digits=digits)
 
 
-def at_time(time: float, times: Float[ndarray, "T"], values: Float[ndarray, "T"]) -> float:
-    """A positive curve at one time, by log-log interpolation; nan outside its record."""
-    if not times[0] <= time * (1 + 1e-9) or not time <= times[-1] * (1 + 1e-9):
-        return float("nan")
-    return float(np.exp(np.interp(np.log(time), np.log(times), np.log(values))))
-
-
 def _half_width(values: Float[ndarray, "n"]) -> float:
     quantile = t_distribution.ppf(0.5 + CONFIDENCE / 2, len(values) - 1)
     return float(quantile * values.std(ddof=1) / np.sqrt(len(values)))
 
 
-def _ratio(ratios: Sequence[float]) -> tuple[float, tuple[float, float]]:
-    """Geometric mean and its interval, which is never negative; of one seed no width."""
-    logs = np.log(np.asarray(ratios))
+def _plain(number: float) -> str:
+    """Three digits, without an exponent up to a million."""
+    return f"{float(f'{number:.3g}'):,g}"
+
+
+def _sound(ratios: Sequence[float]) -> list[float]:
+    return [value for value in ratios if np.isfinite(value) and value > 0]
+
+
+def _ratio(ratios: Sequence[float]) -> Entry:
+    """Geometric mean and its interval, which is never negative; one seed has none."""
+    logs = np.log(_sound(ratios))
     mean = float(logs.mean())
-    half = _half_width(logs) if len(logs) > 1 else 0.0
-    return float(np.exp(mean)), (float(np.exp(mean - half)), float(np.exp(mean + half)))
+    if len(logs) == 1:
+        return Entry(float(np.exp(mean)), digits=2)
+    half = _half_width(logs)
+    return Entry(
+        float(np.exp(mean)), (float(np.exp(mean - half)), float(np.exp(mean + half))), digits=2
+    )
 
 
 def _hull(found: Sequence[tuple[float, tuple[float, float]]]) -> Entry:

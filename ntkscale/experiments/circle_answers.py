@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ntkscale.experiments.answer import RICH, Answer, at_time
+from ntkscale.experiments.answer import RICH, Answer
 from ntkscale.experiments.circle_cells import label
 from ntkscale.experiments.circle_measures import Trained, alike
 from ntkscale.experiments.circle_settings import CircleSettings
+from ntkscale.experiments.crossings import at_time, levels_off
 
 
 def circle_answers(cells: Sequence[Trained], settings: CircleSettings) -> list[Answer]:
@@ -40,6 +41,8 @@ def _answer(cells: Sequence[Trained], settings: CircleSettings) -> Answer:
         window=(max(window[0] for window in windows), time) if windows else None,
         holds=all(cell.slope is not None and cell.slope.is_power_law for cell in through),
         resolved=1 / float(np.mean(last)) if min(last) > 0 else float("nan"),
+        # The first plateau of all seeds; nan, for none, is ignored.
+        plateau=float(np.fmin.reduce([levels_off(cell.times, cell.mse) for cell in own])),
     )
 
 

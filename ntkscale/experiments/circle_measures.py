@@ -29,6 +29,7 @@ from ntkscale.experiments.circle_cells import (
     window,
 )
 from ntkscale.experiments.circle_settings import CircleSettings
+from ntkscale.experiments.crossings import crossing_times
 from ntkscale.runs import Run
 from ntkscale.scaling import PowerLawFit, SourceCapacity, fit_power_law, predict, source_capacity
 from ntkscale.tracking import log_spaced
@@ -253,24 +254,6 @@ def _in_window(
     if times[-1] < high * (1 - 1e-9) or inside.sum() < 5 or not np.isfinite(mse).all():
         return None
     return times[inside], mse[inside]
-
-
-def crossing_times(
-    times: Float[ndarray, "T"], mse: Float[ndarray, "T"], levels: Float[ndarray, "S"]
-) -> Float[ndarray, "S"] | None:
-    """First times at which a curve is down to each level, by log-log interpolation.
-
-    None where the curve never gets down to the last level, or starts below the first.
-    """
-    # Full-batch flow falls monotonically but for rounding; the running minimum removes that.
-    sound = int(np.argmin(np.isfinite(mse))) if not np.isfinite(mse).all() else len(mse)
-    times, falling = times[:sound], np.minimum.accumulate(mse[:sound])
-    keep = times > 0
-    falling, times = falling[keep], times[keep]
-    # The run stops at the last level to within a step: let it count as reached.
-    if not len(times) or falling[-1] > levels[-1] * 1.01 or falling[0] < levels[0]:
-        return None
-    return np.exp(np.interp(-np.log(levels), -np.log(falling), np.log(times)))
 
 
 def _growth_exponent(

@@ -18,9 +18,9 @@ from ntkscale.experiments.circle_measures import (
     Baseline,
     Trained,
     alike,
-    crossing_times,
     mean_and_deviation,
 )
+from ntkscale.experiments.crossings import crossing_times
 from ntkscale.reporting import (
     COLOURS,
     Entry,

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ntkscale.experiments.answer import LAZY, RICH, Answer, at_time
+from ntkscale.experiments.answer import LAZY, RICH, Answer
+from ntkscale.experiments.crossings import at_time, levels_off
 from ntkscale.experiments.images import ImagesSettings
 from ntkscale.experiments.images_measures import Start
 from ntkscale.experiments.images_prediction import Predicted
@@ -65,6 +66,8 @@ def _answer(begun: Sequence[Start], found: Sequence[Predicted], task: str) -> An
         else None,
         holds=all(slope.is_power_law for slope in slopes),
         resolved=resolved,
+        # The first plateau of all seeds; nan, for none, is ignored.
+        plateau=float(np.fmin.reduce([levels_off(one.times, one.observed) for one, _ in pairs])),
     )
 
 

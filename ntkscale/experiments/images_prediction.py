@@ -7,7 +7,7 @@ networks that see the same images again and again by their training mse.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from numpy import ndarray
 
 from ntkscale.experiments.answer import LAZY, mean_over_seeds
+from ntkscale.experiments.crossings import crossing_times
 from ntkscale.experiments.images import ImagesSettings
 from ntkscale.experiments.images_measures import Start, Trained
 from ntkscale.reporting import (
@@ -51,7 +52,10 @@ class Predicted:
         observed: the mse that is compared, at these times.
         predicted: the solvable model's mse.
         inside: which times lie where the modes of the index window are being learned: the model's
-            lazy time goes there from 1 / lambda_first to 1 / lambda_last.
+            lazy time goes there from 1 / lambda_first to 1 / lambda_last. A network that learns
+            faster than the model says may end before: it is read where it has the losses that the
+            laziest one of its width and seed has there.
+        equal_losses: whether `inside` was found in this second way.
         resolved: time at which the model learns mode M / 3 of the M that K_0 resolves; inf if the
             record ends before.
         slope: power law of what was observed inside; None: fewer than five points, or no window.
@@ -67,6 +71,7 @@ class Predicted:
     observed: Float[ndarray, "T"]
     predicted: Float[ndarray, "T"]
     inside: ndarray
+    equal_losses: bool
     resolved: float
     slope: PowerLawFit | None
     predicted_slope: PowerLawFit | None
@@ -114,7 +119,29 @@ def predict_images(
         for i, cell in enumerate(sound):
             progress.update(i, len(sound), f"curve of gamma0 = {cell.gamma0:g} from K_0")
             found.append(_predict(cell, place[cell.width, cell.seed], settings))
-    return found
+    return [_at_equal_losses(one, found) for one in found]
+
+
+def _at_equal_losses(one: Predicted, found: Sequence[Predicted]) -> Predicted:
+    """The same, read at the losses of the laziest network if it has no window of its own."""
+    own = [o for o in found if (o.cell.width, o.cell.seed) == (one.cell.width, one.cell.seed)]
+    lazy = min(own, key=lambda other: other.cell.gamma0)
+    if one.slope is not None or lazy.slope is None:
+        return one
+    levels = lazy.observed[lazy.inside][[0, -1]]
+    crossings = crossing_times(one.times, one.observed, levels)
+    if crossings is None:
+        return one
+    inside = (one.times >= crossings[0]) & (one.times <= crossings[1])
+    if inside.sum() < _FEWEST:
+        return one
+    return replace(
+        one,
+        inside=inside,
+        equal_losses=True,
+        slope=_fit(one.times[inside], one.observed[inside]),
+        predicted_slope=_fit(one.times[inside], one.predicted[inside]),
+    )
 
 
 def _predict(cell: Trained, start: Start, settings: ImagesSettings) -> Predicted:
@@ -139,6 +166,7 @@ def _predict(cell: Trained, start: Start, settings: ImagesSettings) -> Predicted
         observed=observed,
         predicted=said.mse,
         inside=inside,
+        equal_losses=False,
         resolved=float(cell.x[int(np.argmax(beyond))]) if beyond.any() else np.inf,
         slope=_fit(cell.x[inside], observed[inside]) if enough else None,
         predicted_slope=_fit(cell.x[inside], said.mse[inside]) if enough else None,
@@ -207,9 +235,7 @@ def exponent_table(found: Sequence[Predicted], what: str) -> Table:
                 "measured": mean_over_seeds(
                     [fit.exponent for fit, _ in slopes], [fit.interval for fit, _ in slopes]
                 ),
-                "window (t)": f"{slopes[0][0].window[0]:.3g} .. {slopes[0][0].window[1]:.3g}"
-                if slopes
-                else "not reached",
+                "window (t)": _window(own),
                 "law": _law([fit for fit, _ in slopes]),
                 "ratio in the window": f"{inside.min():.2f} .. {inside.max():.2f}"
                 if len(inside)
@@ -226,8 +252,18 @@ def exponent_table(found: Sequence[Predicted], what: str) -> Table:
         "outputs) with gamma = gamma0^2; largest error: over the whole run, worst seed, bound "
         f"{CLOSE:g}. Theory: from alpha and beta, with the interval of beta, which allows for the "
         "choice of window. Model's curve: its exponent at the times of the measured one. Measured: "
-        "mean and 95 % interval over seeds (one seed: of its fit).",
+        "mean and 95 % interval over seeds (one seed: of its fit). Window: first seed; where the "
+        "model learns the modes in which alpha and beta were read; = L: the network gets ahead of "
+        "the model, and is read where it has the losses of the laziest one in its window.",
     )
+
+
+def _window(own: Sequence[Predicted]) -> str:
+    for one in own:
+        if one.slope is not None:
+            first, last = one.slope.window
+            return f"{first:.3g} .. {last:.3g}{' = L' if one.equal_losses else ''}"
+    return "not reached"
 
 
 def _law(fits: Sequence[PowerLawFit]) -> str:

@@ -75,7 +75,9 @@ def judge(run: Run) -> Verdict:
             figures=[_draw_kernel(cells, against, figures), *_draw_pictures(run, cells)],
         ),
     ]
-    tables = [_verdict_table(cells, begun, quantity), _start_table(begun, settings)]
+    tables = [_verdict_table(cells, begun, quantity)]
+    if begun:
+        tables.append(_start_table(begun, settings))
     if predicted:
         tables.insert(0, exponent_table(predicted, what))
         sections.insert(

@@ -27,7 +27,7 @@ class Options:
     run: Positional[Annotated[tuple[Path, ...], arg(metavar="RUN ...")]]
     """run folders, as train.py names them"""
     report: Annotated[tuple[Path, ...], arg(metavar="[FILE]")] = ()
-    """the page to write; unless given, report.html in the (first) run"""
+    """the page to write, .html; unless given, report.html in the (first) run"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,8 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _analyze(options: Options) -> None:
-    # `--report a.html RUN RUN` and `--report RUN RUN` read well, so folders there are runs.
-    files = [path for path in options.report[:1] if not path.is_dir()]
+    # `--report a.html RUN RUN` and `--report RUN RUN` read well: what is no page there is a run.
+    files = [path for path in options.report[:1] if path.suffix in (".html", ".htm")]
     named = [*options.run, *options.report[len(files) :]]
     if not named:
         raise ValueError("no run was named; give the folder of a run, e.g. runs/circle/demo.")

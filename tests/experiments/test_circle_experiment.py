@@ -9,7 +9,8 @@ import torch
 from ntkscale import runs
 from ntkscale.experiments import circle, circle_verdict
 from ntkscale.experiments.circle_cells import Condition, infinite_spectrum, target, window
-from ntkscale.experiments.circle_measures import crossing_times, measure
+from ntkscale.experiments.circle_measures import measure
+from ntkscale.experiments.crossings import crossing_times
 from ntkscale.networks import MLP
 from ntkscale.runs import Run
 from ntkscale.schema import QUANTITIES
