@@ -1,6 +1,6 @@
 """E phi(u) phi(v) and E phi'(u) phi'(v) for Gaussian u, v: closed forms, or the Hermite series.
 
-a, b, c: the variances of u and v, and their covariance. ReLU^q: see `arc_cosine`; erf: Williams 1997.
+a, b, c: the variances of u and v, their covariance. ReLU^q: see `arc_cosine`; erf: Williams 1997.
 GELU, phi(h) = h P(h) with P the normal distribution function, follows from Stein's lemma: with
 J = 1 / (2 pi sqrt((1 + a)(1 + b) - c^2)) and k = 1 / (1 + a) + 1 / (1 + b) - 1,
 
