@@ -1,0 +1,164 @@
+"""Deep infinitely wide networks of any activation, by sampled neurons marched through time."""
+
+import time
+from collections.abc import Callable
+
+import torch
+
+from ntkscale.theory.activations import Activation, Pointwise, activation as nonlinearity
+from ntkscale.theory.dmft.averages import BATCHES, Averages
+from ntkscale.theory.dmft.deep_march import March
+from ntkscale.theory.dmft.problem import Array, Loss, pose
+from ntkscale.theory.dmft.solution import Solution
+from ntkscale.theory.dmft.span import ExhaustedError
+
+
+def solve(
+    x: Array | None,
+    y: Array,
+    *,
+    depth: int,
+    activation: str | Activation | Pointwise,
+    gamma0: float,
+    learning_rate: float,
+    steps: int,
+    x_test: Array | None = None,
+    y_test: Array | None = None,
+    kernel: Array | None = None,
+    momentum: float = 0.0,
+    loss: Loss = "mse",
+    flow: bool = False,
+    responses: bool = True,
+    samples: int = 16384,
+    seed: int = 0,
+    tolerance: float = 1e-5,
+    fields: int = 0,
+    progress: Callable[[int, int], object] | None = None,
+) -> Solution:
+    """Train an infinitely wide network (arXiv 2205.09653, eqs 5-10).
+
+    Neurons are sampled in eight independent batches, each marched through all times once; see
+    `deep_march`. There is no fixed point to iterate to, so nothing diverges unless training itself
+    does. The error falls as samples^(-1/2), down to what `tolerance` leaves out.
+
+    Args:
+        x, y, depth, gamma0, learning_rate, steps, x_test, y_test, kernel, momentum, loss, flow: see
+            `pose`. A gamma0 below 1e-3 is solved at 1e-3, and kernels differ by 1e-6 at most.
+        activation: a name, an `Activation` or an elementwise torch function.
+        responses: False takes W and W^T for independent (gradient independence, A = B = 0).
+        samples: neurons of all batches together.
+        seed: of the neurons.
+        tolerance: mean square, relative to a field's, of what spans of fields may leave out. A
+            smaller one means more directions and time. ReLU's gradients jump, so their spans have
+            nearly as many directions as fields; more than samples / 16 cannot be had.
+        fields: neurons whose h and z are returned, at all times and points.
+        progress: called with times done and their number, over all batches.
+
+    Returns:
+        The solution. `standard_error` has the scatter of batches and, in quadrature, a bound on
+        what `tolerance` leaves out, .3 sqrt(tolerance) of a kernel. Responses act on fields within
+        the span of their directions of share above 1e-3: sums against g and phi are meaningful,
+        single entries where fields at neighbouring times are nearly equal are not.
+
+    Raises:
+        ValueError: see `pose`; too few samples for the inputs; a kernel of inputs with negative
+            eigenvalues; numbers out of range.
+
+    Cost:
+        Some 12 S r n L T multiply-adds for n points (train and test, times outputs) and spans of r
+        directions; memory 8 L S / 8 (6 r) bytes a batch, and the kernels' 16 L (T n)^2.
+    """
+    problem = pose(
+        x,
+        y,
+        depth=depth,
+        gamma0=gamma0,
+        learning_rate=learning_rate,
+        steps=steps,
+        x_test=x_test,
+        y_test=y_test,
+        kernel=kernel,
+        momentum=momentum,
+        loss=loss,
+        flow=flow,
+    )
+    phi = nonlinearity(activation)
+    size = samples // BATCHES
+    check_sampling(problem.kernel, samples, fields)
+    if not 0 < tolerance < 0.1:
+        raise ValueError(f"tolerance must be above 0 and below 0.1, got {tolerance}.")
+    started = time.perf_counter()
+    generator = torch.Generator(problem.kernel.device).manual_seed(seed)
+    averages = Averages(problem)
+    nbytes, why = 0, ""
+    for batch in range(BATCHES):
+        march = March(
+            problem,
+            phi,
+            size,
+            responses=responses,
+            tolerance=tolerance,
+            generator=generator,
+            kept=fields // BATCHES + (batch < fields % BATCHES),
+        )
+        while march.reached < averages.reached:
+            try:
+                if not march.advance():
+                    why = _diverged(float(problem.times[march.reached]), learning_rate)
+                    break
+            except ExhaustedError as short:
+                why = (
+                    f"Stopped at time {float(problem.times[march.reached]):.4g}: {short}; raise "
+                    f"samples (now {samples}) or tolerance (now {tolerance:g})."
+                )
+                break
+            if progress is not None:
+                progress(batch * problem.num_times + march.reached, BATCHES * problem.num_times)
+        if not march.reached:
+            raise ValueError(why)
+        reached = march.reached
+        products = None
+        if responses and depth > 1:
+            products = [*march.forward_responses(), *march.backward_responses()]
+        averages.add(
+            march.outputs[:reached],
+            march.phi_factors(),
+            march.g_factors(),
+            responses=products,
+            fields=(march.h, march.z) if fields else None,
+        )
+        nbytes = max(nbytes, march.nbytes())
+    return averages.solution(
+        samples=size * BATCHES,
+        seconds=time.perf_counter() - started,
+        nbytes=nbytes,
+        bias=0.3 * tolerance**0.5,
+        why=why,
+    )
+
+
+def _diverged(at: float, learning_rate: float) -> str:
+    return (
+        f"Training diverges at time {at:.4g}, as a network's would; lower learning_rate (now "
+        f"{learning_rate:g})."
+    )
+
+
+def check_sampling(kernel: torch.Tensor, samples: int, fields: int) -> None:
+    """Refuse numbers of neurons that make no sense.
+
+    Raises:
+        ValueError: too few samples; more fields than samples; K^x with negative eigenvalues.
+    """
+    values = torch.linalg.eigvalsh(kernel)
+    if float(values[0]) < -1e-8 * float(values[-1].abs()) or not float(values[-1]) > 0:
+        raise ValueError(
+            f"the kernel of inputs has an eigenvalue {float(values[0]):.3g}; it must be positive "
+            "semi-definite and not zero, as x x^T / D is."
+        )
+    rank = int((values > 1e-12 * values[-1]).sum())
+    least = 4 * BATCHES * (rank + 8)
+    if samples < least:
+        raise ValueError(f"samples = {samples} are too few for these inputs; give {least} or more.")
+    if not 0 <= fields <= samples:
+        raise ValueError(f"fields must be between 0 and samples = {samples}, got {fields}.")
