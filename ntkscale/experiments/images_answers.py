@@ -35,29 +35,32 @@ def _answer(begun: Sequence[Start], found: Sequence[Predicted], task: str) -> An
     resolved = 1 / float(np.mean(third)) if third and min(third) > 0 else float("nan")
     gammas = {one.cell.gamma0 for one in found}
     lazy, rich = min(gammas, default=np.inf), sorted(g for g in gammas if g >= RICH)
+    # A seed counts where both its lazy and its rich network were trained.
+    base = {one.cell.seed: one for one in found if one.cell.gamma0 == lazy}
+    paired = [one for one in found if one.cell.seed in base]
+    ladder = [[(o, base[o.cell.seed]) for o in paired if o.cell.gamma0 == g] for g in rich]
+    ladder = [own for own in ladder if own]
     unknown = ""
     if not found:
         unknown = "no curve of mse in flow time"
     elif lazy > LAZY:
         unknown = f"no lazy run (gamma0 <= {LAZY:g})"
-    elif not rich:
+    elif not ladder:
         unknown = f"no rich run (gamma0 >= {RICH:g})"
     if unknown:
         return Answer(task=task, starts=starts, unknown=unknown, resolved=resolved)
-    base = {one.cell.seed: one for one in found if one.cell.gamma0 == lazy}
-    ladder = [[(one, base[one.cell.seed]) for one in found if one.cell.gamma0 == g] for g in rich]
     pairs, time = min(
         ((own, _last_common(own)) for own in ladder),
         key=lambda entry: float(np.mean(np.log(_ratios(*entry)))),
     )
-    slopes = [one.slope for one, _ in pairs if one.slope is not None]
+    slopes = [one.level_slope for one, _ in pairs if one.level_slope is not None]
     return Answer(
         task=f"{task}, gamma0 = {pairs[0][0].cell.gamma0:g} against {lazy:g}",
         starts=starts,
         gains=[
-            one.slope.exponent - other.slope.exponent
+            one.level_slope.exponent - other.level_slope.exponent
             for one, other in pairs
-            if one.slope is not None and other.slope is not None
+            if one.level_slope is not None and other.level_slope is not None
         ],
         ratios=_ratios(pairs, time),
         equal_time=time,

@@ -60,6 +60,8 @@ class Predicted:
             record ends before.
         slope: power law of what was observed inside; None: fewer than five points, or no window.
         predicted_slope: of the model at the same times.
+        level_slope: power law of what was observed between the losses that the laziest network of
+            its width and seed has inside; None: too few points, or not reached.
         exact: observed training mse over that of the linearised network; None where the latter was
             not kept or the network is not lazy.
         exact_test: the same of the test mse.
@@ -75,6 +77,7 @@ class Predicted:
     resolved: float
     slope: PowerLawFit | None
     predicted_slope: PowerLawFit | None
+    level_slope: PowerLawFit | None
     exact: Float[ndarray, "T"] | None
     exact_test: Float[ndarray, "T"] | None
 
@@ -123,11 +126,11 @@ def predict_images(
 
 
 def _at_equal_losses(one: Predicted, found: Sequence[Predicted]) -> Predicted:
-    """The same, read at the losses of the laziest network if it has no window of its own."""
+    """The same, read at the losses of the laziest network too."""
     own = [o for o in found if (o.cell.width, o.cell.seed) == (one.cell.width, one.cell.seed)]
     lazy = min(own, key=lambda other: other.cell.gamma0)
-    if one.slope is not None or lazy.slope is None:
-        return one
+    if lazy is one or lazy.slope is None:
+        return replace(one, level_slope=one.slope if lazy is one else None)
     levels = lazy.observed[lazy.inside][[0, -1]]
     crossings = crossing_times(one.times, one.observed, levels)
     if crossings is None:
@@ -135,12 +138,16 @@ def _at_equal_losses(one: Predicted, found: Sequence[Predicted]) -> Predicted:
     inside = (one.times >= crossings[0]) & (one.times <= crossings[1])
     if inside.sum() < _FEWEST:
         return one
+    fit = _fit(one.times[inside], one.observed[inside])
+    if one.slope is not None:
+        return replace(one, level_slope=fit)
     return replace(
         one,
         inside=inside,
         equal_losses=True,
-        slope=_fit(one.times[inside], one.observed[inside]),
+        slope=fit,
         predicted_slope=_fit(one.times[inside], one.predicted[inside]),
+        level_slope=fit,
     )
 
 
@@ -170,6 +177,7 @@ def _predict(cell: Trained, start: Start, settings: ImagesSettings) -> Predicted
         resolved=float(cell.x[int(np.argmax(beyond))]) if beyond.any() else np.inf,
         slope=_fit(cell.x[inside], observed[inside]) if enough else None,
         predicted_slope=_fit(cell.x[inside], said.mse[inside]) if enough else None,
+        level_slope=None,
         exact=exact,
         exact_test=exact_test,
     )
