@@ -13,6 +13,12 @@ BATCHES = 8
 """Independent runs, whose scatter is the standard error. Few, as each should be large: the error of
 a batch's mean field is of order 1/S."""
 
+SMALLEST_GAMMA0 = 1e-3
+"""Smaller ones are solved at this one. Kernels differ by its square, 1e-6 of themselves."""
+
+DIVERGED = 1e3
+"""A loss this many times the one at the start is an instability, not a transient."""
+
 Product = tuple[Float[Tensor, "m r"], Float[Tensor, "r n"]]
 
 
@@ -185,3 +191,32 @@ class Averages:
                 high = g[layer][:, :train, :, :, :train][time, :, :, time]
             total = total + (low[:, :, None, :, None] * high).transpose(2, 3)
         return total.expand(self.reached, train, train, outputs, outputs)
+
+
+def check_sampling(problem: Problem, samples: int, fields: int) -> Float[Tensor, "All r"]:
+    """A root of K^x = root root^T, from which neurons of the first layer are drawn.
+
+    Raises:
+        ValueError: too few samples; more fields than samples; K^x with negative eigenvalues.
+    """
+    values, vectors = torch.linalg.eigh(problem.kernel)
+    if float(values[0]) < -1e-8 * float(values[-1].abs()) or not float(values[-1]) > 0:
+        raise ValueError(
+            f"the kernel of inputs has an eigenvalue {float(values[0]):.3g}; it must be positive "
+            "semi-definite and not zero, as x x^T / D is."
+        )
+    solid = values > 1e-12 * values[-1]
+    least = 4 * BATCHES * (int(solid.sum()) + 8)
+    if samples < least:
+        raise ValueError(f"samples = {samples} are too few for these inputs; give {least} or more.")
+    if not 0 <= fields <= samples:
+        raise ValueError(f"fields must be between 0 and samples = {samples}, got {fields}.")
+    return vectors[:, solid] * values[solid].sqrt()
+
+
+def diverged(problem: Problem, time: int) -> str:
+    """What to say when the loss has diverged at a time."""
+    return (
+        f"Training diverges at time {float(problem.times[time]):.4g}, as a network's would; lower "
+        f"learning_rate (now {problem.learning_rate:g})."
+    )

@@ -5,8 +5,9 @@ from collections.abc import Callable
 
 import torch
 
-from ntkscale.theory.activations import Activation, Pointwise, activation as nonlinearity
-from ntkscale.theory.dmft.averages import BATCHES, Averages
+from ntkscale.theory.activations import Activation, Pointwise
+from ntkscale.theory.activations import activation as nonlinearity
+from ntkscale.theory.dmft.averages import BATCHES, Averages, check_sampling, diverged
 from ntkscale.theory.dmft.deep_march import March
 from ntkscale.theory.dmft.problem import Array, Loss, pose
 from ntkscale.theory.dmft.solution import Solution
@@ -84,7 +85,7 @@ def solve(
     )
     phi = nonlinearity(activation)
     size = samples // BATCHES
-    check_sampling(problem.kernel, samples, fields)
+    root = check_sampling(problem, samples, fields)
     if not 0 < tolerance < 0.1:
         raise ValueError(f"tolerance must be above 0 and below 0.1, got {tolerance}.")
     started = time.perf_counter()
@@ -94,6 +95,7 @@ def solve(
     for batch in range(BATCHES):
         march = March(
             problem,
+            root,
             phi,
             size,
             responses=responses,
@@ -104,7 +106,7 @@ def solve(
         while march.reached < averages.reached:
             try:
                 if not march.advance():
-                    why = _diverged(float(problem.times[march.reached]), learning_rate)
+                    why = diverged(problem, march.reached)
                     break
             except ExhaustedError as short:
                 why = (
@@ -135,30 +137,3 @@ def solve(
         bias=0.3 * tolerance**0.5,
         why=why,
     )
-
-
-def _diverged(at: float, learning_rate: float) -> str:
-    return (
-        f"Training diverges at time {at:.4g}, as a network's would; lower learning_rate (now "
-        f"{learning_rate:g})."
-    )
-
-
-def check_sampling(kernel: torch.Tensor, samples: int, fields: int) -> None:
-    """Refuse numbers of neurons that make no sense.
-
-    Raises:
-        ValueError: too few samples; more fields than samples; K^x with negative eigenvalues.
-    """
-    values = torch.linalg.eigvalsh(kernel)
-    if float(values[0]) < -1e-8 * float(values[-1].abs()) or not float(values[-1]) > 0:
-        raise ValueError(
-            f"the kernel of inputs has an eigenvalue {float(values[0]):.3g}; it must be positive "
-            "semi-definite and not zero, as x x^T / D is."
-        )
-    rank = int((values > 1e-12 * values[-1]).sum())
-    least = 4 * BATCHES * (rank + 8)
-    if samples < least:
-        raise ValueError(f"samples = {samples} are too few for these inputs; give {least} or more.")
-    if not 0 <= fields <= samples:
-        raise ValueError(f"fields must be between 0 and samples = {samples}, got {fields}.")

@@ -14,10 +14,10 @@ The sums are the responses A^l and B^l of the theory (arXiv 2205.09653, eqs 5-10
 by Stein's lemma. No derivative is taken, so kinks of phi and the equal-time part of B are in it.
 What training adds to the weights is a sum of outer products of phi^l and g^(l+1),
 
-    W(t) - W(0) = gamma0 / P sum_(s < t) w(t, s) sum_(al, c) g^(l+1)_(al c)(s) Delta_(al c)(s) phi^l_al(s)^T
+    W(t) - W(0) = gamma0 / P sum_(s < t) w(t, s) sum_(al, c) Delta_(al c)(s) g_(al c)(s) phi_al(s)^T
 
 and a small matrix in the coordinates of both spans. Time t needs only earlier times, so the
-equations are solved by one march, at any gamma0, with nothing to iterate and no kernel to factorise.
+equations are solved by one march, at any gamma0. There is nothing to iterate, no kernel to factor.
 A step costs some 12 S r n multiply-adds a layer, for n fields and spans of r directions.
 """
 
@@ -26,14 +26,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ntkscale.theory.activations import Activation
+from ntkscale.theory.dmft.averages import DIVERGED, SMALLEST_GAMMA0
 from ntkscale.theory.dmft.problem import Problem
 from ntkscale.theory.dmft.span import Layer, Span
-
-SMALLEST_GAMMA0 = 1e-3
-"""Smaller ones are solved at this one. Kernels differ by its square, 1e-6 of themselves."""
-
-DIVERGED = 1e3
-"""A loss this many times the one at the start is an instability, not a transient."""
 
 _CERTAIN = 1e-3
 """Directions with a smaller share of their field are left out of responses that are reported.
@@ -106,6 +101,7 @@ class March:
 
     Args:
         problem: what is learned.
+        root: K^x = root root^T.
         phi: the nonlinearity.
         size: S, neurons of each layer.
         responses: False leaves out A and B.
@@ -122,6 +118,7 @@ class March:
     def __init__(
         self,
         problem: Problem,
+        root: Float[Tensor, "All r"],
         phi: Activation,
         size: int,
         *,
@@ -140,11 +137,9 @@ class March:
         self.layers = [Layer(size, generator) for _ in range(depth)]
         ends = [None, *self.layers, None]
         self.weights = [Weights(problem, ends[i], ends[i + 1]) for i in range(depth + 1)]
-        # Inputs are static: K^x = root root^T, each column of the root with a direction of its own.
-        values, vectors = torch.linalg.eigh(problem.kernel)
-        solid = values > 1e-12 * values[-1]
-        self.root = vectors[:, solid] * values[solid].sqrt()
-        self.weights[0].up.add(self.layers[0].fresh(self.root.shape[1]))
+        # Inputs are static; each column of the root has a direction of its own.
+        self.root = root
+        self.weights[0].up.add(self.layers[0].fresh(root.shape[1]))
         new = problem.kernel.new_zeros
         self.outputs, self.delta = new(times, points, outputs), new(times, train, outputs)
         self.flows = new(times, points, outputs)
