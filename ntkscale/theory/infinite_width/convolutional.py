@@ -24,7 +24,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ntkscale.theory.activations import Activation, Pointwise
-from ntkscale.theory.infinite_width.kernels import Kernels, Progress
+from ntkscale.theory.infinite_width.fully_connected import Kernels, Progress
 from ntkscale.theory.infinite_width.recursion import Rule, rule
 
 Pixels = Float[Tensor, "n H W H W"]

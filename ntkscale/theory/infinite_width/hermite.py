@@ -18,14 +18,14 @@ from torch import Tensor
 
 from ntkscale.theory.activations import Activation, Pointwise
 
-MOST_TERMS = 512
+MOST_TERMS = 1024
 _ENOUGH = 1e-14
 _REACH = 13.0  # exp(-13^2 / 4) < 1e-18
 _STEP = 1 / 64
 
 
 class HermiteSeries:
-    """Expectations of phi phi and phi' phi' by series, of at most 512 terms.
+    """Expectations of phi phi and phi' phi' by series, of at most 1,024 terms.
 
     The a_n are integrals by the midpoint rule, which converges geometrically for smooth phi and
     keeps a kink at zero between two nodes.
