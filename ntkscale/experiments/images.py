@@ -63,6 +63,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "lazy-cnn": {
         "size": 200,
         "test_size": 200,
+        # All of them; looked at twelve times a decade, as windows are short.
+        "evaluate": 200,
         "model": "cnn",
         "width": (32,),
         "gamma0": (1e-3, 1.0),
@@ -96,7 +98,7 @@ QUICK: Mapping[str, Mapping[str, Any]] = {
         "steps": 3000,
         "spectrum": 1000,
     },
-    "lazy-cnn": {"size": 60, "test_size": 60, "width": (16,), "steps": 600},
+    "lazy-cnn": {"size": 60, "test_size": 60, "evaluate": 60, "width": (16,), "steps": 600},
     "fashion-cnn": {"width": (16, 32), "gamma0": (0.1, 1.0), "steps": 200},
 }
 """What `--quick` makes of a preset, before the preset itself."""
@@ -154,7 +156,7 @@ class ImagesSettings(Training):
     method: Annotated[Literal["flow", "sgd", "momentum", "adam"], NAME] = "sgd"
     """flow, sgd, momentum or adam"""
     learning_rate: Floats = (0.1,)
-    """flow time a step (flow: ends at x steps)"""
+    """flow time a step (flow: mean)"""
     steps: Integer = 2000
     """steps of each training; 0: one pass"""
     batch_size: Integer = 128
@@ -166,13 +168,13 @@ class ImagesSettings(Training):
     weight_decay: Number = 0.0
     """times theta, in each step"""
     augmentation: Annotated[Literal["none", "flip", "shift", "auto"], NAME] = "none"
-    """flip, shift; auto: shift after a pass"""
+    """or flip, shift; auto: if seen twice"""
     probe: Integer = 64
     """samples that follow the kernel"""
     spectrum: Integer = 512
     """samples for alpha, beta at t = 0"""
     batched: bool = False
-    """seeds as one ensemble, one data order"""
+    """seeds as one ensemble, one order"""
     compiled: bool = False
     """torch.compile the network"""
     dtype: Annotated[Precision, NAME] = "float32"

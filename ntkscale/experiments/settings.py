@@ -28,11 +28,11 @@ class Common:
     """Options of every experiment."""
 
     name: Text = ""
-    """run folder; unless given, from the options"""
+    """run folder; else from the options"""
     runs: Path = Path("runs")
     """where run folders go"""
     device: Annotated[Device, NAME] = "auto"
-    """auto (CUDA, else CPU), cpu, cuda, mps"""
+    """auto, cpu, cuda or mps"""
 
 
 @dataclass(frozen=True)
