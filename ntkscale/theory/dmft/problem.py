@@ -6,7 +6,7 @@ All solvers are called with the same arguments and hand them to `pose`. What the
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypedDict
 
 import torch
 from jaxtyping import Float
@@ -18,6 +18,15 @@ from ntkscale.theory.dmft.memory import memory_weights
 Loss = Literal["mse", "cross-entropy"]
 Array = Tensor | ArrayLike
 """A torch tensor (its device is where everything is computed), or anything numpy makes one of."""
+
+
+class Curves(TypedDict):
+    """Entries of a solution that follow from its outputs."""
+
+    loss: Float[Tensor, "T"]
+    mse: Float[Tensor, "T"]
+    test_mse: Float[Tensor, "T"] | None
+    outputs: Float[Tensor, "T All *C"]
 
 
 @dataclass(frozen=True)
@@ -89,7 +98,7 @@ class Problem:
             return None
         return (self.test_targets - outputs).square().sum(-1).mean(-1)
 
-    def curves(self, outputs: Float[Tensor, "T All C"]) -> dict[str, Tensor | None]:
+    def curves(self, outputs: Float[Tensor, "T All C"]) -> Curves:
         """`loss`, `mse`, `test_mse` and `outputs` of a solution, from outputs at all points.
 
         In flow the first step has only the gradient at 0 to go by, an error of order eta^2 that
