@@ -80,8 +80,8 @@ def kernels(
         ValueError: inputs without a feature axis or of different length or that are not finite, a
             depth below one, variances out of range, an unknown activation.
 
-    Cost: O(n1 n2 (D + 20 depth)) in closed form, O(n1 n2 (D + k depth)) with k terms of a series,
-    60 for tanh on inputs of unit variance. Memory: the results and blocks of 2^17 pairs; with
+    Cost: O(n1 n2 (D + 20 depth)) in closed form, O(n1 n2 (D + k depth)) with k terms of a series:
+    81 for tanh on inputs of unit variance. Memory: the results and blocks of 2^17 pairs; with
     gradients, all that autograd keeps, n1 n2 numbers for each operation.
     """
     checked = rule(depth, activation, weight_variance, bias_variance, normalised)

@@ -237,14 +237,14 @@ def test_any_function(phi: Callable[[Tensor], Tensor]) -> None:
 
 def test_the_series_states_its_error() -> None:
     # A hard case: tanh of large fields is nearly a step.
-    x = 20 * drawn(40, 3)
+    x = 8 * drawn(40, 3)
     found = kernels(x, depth=1, activation="tanh")
-    assert 1e-12 < found.error < 0.3
+    assert 1e-12 < found.error < 0.2
     # In closed form, by another function with the same series: erf.
     erf = activation("erf")
     series = Activation("mine", erf.function, erf.first, erf.second)
     near = x + 0.01 * drawn(40, 3)
-    for inputs in (x / 20, x / 2, x):
+    for inputs in (x / 8, x / 2, x):
         exact = kernels(inputs, near, depth=1, activation="erf")
         found = kernels(inputs, near, depth=1, activation=series)
         scale = kernels(torch.cat((inputs, near)), depth=1, activation="erf").nngp.max()
