@@ -4,7 +4,7 @@ from ntkscale.theory.scaling_model.finite import finite_flow
 from ntkscale.theory.scaling_model.flow import flow
 from ntkscale.theory.scaling_model.linear_network import linear_network_flow
 from ntkscale.theory.scaling_model.mean_field import MeanField, mean_field
-from ntkscale.theory.scaling_model.mean_width import mean_at_width
+from ntkscale.theory.scaling_model.mean_width import mean_at_width, single_modes
 from ntkscale.theory.scaling_model.narrow import at_width
 from ntkscale.theory.scaling_model.plateau import Plateau, plateau
 from ntkscale.theory.scaling_model.sgd import lazy_sgd
@@ -30,5 +30,6 @@ __all__ = [
     "plateau",
     "power_law",
     "simulate",
+    "single_modes",
     "solve",
 ]

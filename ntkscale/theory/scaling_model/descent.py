@@ -90,6 +90,8 @@ class Descent:
             self.floor_root = _root(self.floor)
         self.generators = [torch.Generator(device).manual_seed(int(seed)) for seed in seeds]
         self.step = 0
+        self.noise_power = outputs * noise**2
+        self.passed = torch.zeros(len(drawn), dtype=dtype, device=device)
         self.top = self.eigenvalues.repeat(1, outputs, 1) + 1e-3 * self.eigenvalues.amax()
         if self.unprojected and self.samples is not None:
             self.top = torch.ones_like(self.labels.mT) if self.labels is not None else self.top
@@ -107,6 +109,12 @@ class Descent:
         """c of each seed."""
         both = zip(self.c.double().cpu().numpy(), self.ranks, strict=True)
         return [c[:, :rank].T for c, rank in both]
+
+    def losses_passed(self) -> list[float]:
+        """Sum of the mse before each step since the last call, one-pass batches only."""
+        passed = self.passed.double().tolist()
+        self.passed = torch.zeros_like(self.passed)
+        return passed
 
     def kernel_scale(self) -> list[float]:
         """1 + gamma tr(Z) / C of each seed."""
@@ -146,6 +154,8 @@ class Descent:
         x = draws[i, :, :, :r] * self.eigenvalues.sqrt()
         own = draws[i, :, :, r : r + c] @ self.floor_root.mT
         covariance = pull @ delta.mT + self.floor
+        loss = torch.diagonal(covariance, dim1=1, dim2=2).sum(1)
+        self.passed += loss - self.noise_power
         errors = _root(covariance) @ draws[i, :, :, r + c :]
         gram = errors @ errors.mT
         # V may vanish where everything is learned and nothing is noise.

@@ -30,7 +30,8 @@ class Features:
     Attributes:
         eigenvalues: s, of the covariance of the features over the inputs trained on.
         target: theta, the coefficients that fit these inputs best; the flow ends at c = theta.
-        readout: V, what the coefficients c mean in the spectrum's rows: w* - v = V c.
+        readout: V, what the coefficients c mean in the spectrum's rows: w* - v = V c. None: c is
+            that already.
         ridge: mse that a unit |c|^2 adds on fresh inputs through the modes beyond the rows.
         train_floor: train mse at c = theta; None where data are unlimited.
         samples: features of the training points, in the same basis; None where data are unlimited.
@@ -39,7 +40,7 @@ class Features:
 
     eigenvalues: Float[ndarray, "r"]
     target: Float[ndarray, "r C"]
-    readout: Float[ndarray, "M r"]
+    readout: Float[ndarray, "M r"] | None
     ridge: float
     train_floor: float | None = None
     samples: Float[ndarray, "P r"] | None = None
@@ -49,7 +50,8 @@ class Features:
         self, spectrum: Spectrum, coefficients: Float[ndarray, "... r C"]
     ) -> Float[ndarray, "... M C"]:
         """v = w* - V c."""
-        return spectrum.target - self.readout @ coefficients
+        learned = coefficients if self.readout is None else self.readout @ coefficients
+        return spectrum.target - learned
 
     def mse(
         self, spectrum: Spectrum, coefficients: Float[ndarray, "... r C"]
@@ -101,7 +103,7 @@ def draw(
     ridge = 0.0 if width is None else spectrum.tail_trace / width
     if num_data is None:
         if mixing is None:
-            return Features(lam, spectrum.target, np.eye(modes), 0.0)
+            return Features(lam, spectrum.target, None, 0.0)
         values, left, right = _singular(mixing * np.sqrt(lam))
         target = (right @ (np.sqrt(lam)[:, None] * spectrum.target)) * values[:, None]
         eigenvalues = np.square(values) + ridge

@@ -32,12 +32,19 @@ in a flatter place that is stable again, with another curve: it must not be miss
 
 @dataclass(frozen=True)
 class Simulation:
-    """Curves of S seeds; times = learning rate x steps. See `Solution` for the rest."""
+    """Curves of S seeds; times = learning rate x steps. See `Solution` for the rest.
+
+    Attributes:
+        mean_mse: mean mse over the steps from the record before (or the start) to this one, where
+            data are unlimited and come in batches: a loss that jumps from step to step is read off
+            it, at no cost. The first step of a stretch counts, its last does not.
+    """
 
     times: Float[ndarray, "T"]
     mse: Float[ndarray, "S T"]
     kernel_scale: Float[ndarray, "S T"]
     train_mse: Float[ndarray, "S T"] | None
+    mean_mse: Float[ndarray, "S T"] | None
 
 
 def simulate(
@@ -119,7 +126,8 @@ def simulate(
             f"the metric of {rank:,} features exceeds 1 GiB; use exact=False or a smaller width."
         )
     together = max(1, MEMORY // size) if exact else len(seeds)
-    together = min(together, max(1, MEMORY // (8 * rank * rank)))
+    if width is not None or num_data is not None:  # their read-outs
+        together = min(together, max(1, MEMORY // (8 * rank * rank)))
     parts = [list(seeds[i : i + together]) for i in range(0, len(seeds), together)]
     curves = []
     for number, part in enumerate(parts):
@@ -156,9 +164,12 @@ def simulate(
             device=torch.device(device),
         )
         curves.append(_record(spectrum, drawn, descent, recorded, share))
-    mse, scale, train = (np.concatenate(parts) for parts in zip(*curves, strict=True))
+    mse, scale, train, mean = (np.concatenate(parts) for parts in zip(*curves, strict=True))
     times = learning_rate * np.array(recorded, dtype=np.float64)
-    return Simulation(times, mse, scale, train if num_data is not None else None)
+    online = num_data is None and batch_size is not None and projected
+    return Simulation(
+        times, mse, scale, train if num_data is not None else None, mean if online else None
+    )
 
 
 def _record(
@@ -167,20 +178,23 @@ def _record(
     descent: Descent,
     recorded: list[int],
     progress: Callable[[int, int], object],
-) -> tuple[Float[ndarray, "S T"], Float[ndarray, "S T"], Float[ndarray, "S T"]]:
-    """mse, kernel scale and train mse at the recorded steps."""
-    mse, scale, train = np.empty((3, len(drawn), len(recorded)))
+) -> Float[ndarray, "4 S T"]:
+    """mse, kernel scale, train mse at the recorded steps, mean mse since the one before."""
+    mse, scale, train, mean = found = np.empty((4, len(drawn), len(recorded)))
     for i, step in enumerate(recorded):
+        before = descent.step
         while descent.step < step:
             pause = 1 if descent.step < 5 * CHECK_EVERY else CHECK_EVERY
             descent.advance(min(pause, step - descent.step))
             progress(descent.step, recorded[-1])
         coefficients, growth = descent.coefficients(), descent.kernel_scale()
+        passed = descent.losses_passed()
         for j, features in enumerate(drawn):
             mse[j, i] = features.mse(spectrum, coefficients[j])
             scale[j, i] = growth[j]
+            mean[j, i] = passed[j] / (step - before) if step > before else mse[j, i]
             train[j, i] = np.nan
             if features.samples is not None and features.labels is not None:
                 missed = features.labels - features.samples @ coefficients[j]
                 train[j, i] = np.square(missed).sum() / len(missed)
-    return mse, scale, train
+    return found

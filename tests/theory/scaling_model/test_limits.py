@@ -216,3 +216,18 @@ def test_finite_flow_needs_single_modes() -> None:
     rows = power_law(1.5, 0.5, num_modes=1000, modes_per_decade=10)
     with pytest.raises(ValueError, match="a row for every mode"):
         finite_flow(rows, 1.0, [1.0], width=8)
+
+
+def test_the_mean_over_steps_is_that_of_every_step() -> None:
+    spectrum = power_law(1.5, 1.2, num_modes=40)
+    common = {"learning_rate": 0.2, "width": 20, "batch_size": 3, "noise": 0.4, "exact": False}
+    # The first fifty steps are taken one by one: the same numbers whatever is recorded.
+    every = simulate(spectrum, 0.5, list(range(51)), seeds=[SEED, SEED + 1], **common)
+    some = simulate(spectrum, 0.5, [7, 20, 50], seeds=[SEED, SEED + 1], **common)
+    assert every.mean_mse is not None
+    assert some.mean_mse is not None
+    assert every.mean_mse[:, 1:] == pytest.approx(every.mse[:, :-1])
+    for at, (first, last) in enumerate(((0, 7), (7, 20), (20, 50))):
+        expected = every.mse[:, first:last].mean(axis=1)
+        assert some.mean_mse[:, at] == pytest.approx(expected)
+    assert simulate(spectrum, 0.5, [5], learning_rate=0.2).mean_mse is None

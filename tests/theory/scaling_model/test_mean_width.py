@@ -59,3 +59,34 @@ def test_what_is_refused() -> None:
         sm.mean_at_width(sm.measured([1.0, 0.5], np.ones((2, 2))), 1)
     with pytest.raises(ValueError, match="take more modes"):
         sm.mean_at_width(sm.measured([1.0, 0.5], np.ones(2)), 5)
+
+
+def test_single_modes_are_a_network_of_that_width() -> None:
+    width, times = 256, np.geomspace(1.0, 1e4, 9)
+    own = sm.mean_at_width(rows(1.5, 1.4, width), width)
+    single = sm.single_modes(own, width)
+    assert len(single.eigenvalues) == width
+    assert (np.diff(single.eigenvalues) < 0).all()
+    assert single.total_power == pytest.approx(own.total_power)
+    for gamma in (0.0, 0.75):
+        ratio = sm.flow(single, gamma, times).mse / sm.flow(own, gamma, times).mse
+        assert ratio == pytest.approx(1.0, abs=4 / width)
+    with pytest.raises(ValueError, match="the rows stand for"):
+        sm.single_modes(own, 2 * width)
+
+
+def test_batches_on_single_modes_are_those_on_draws() -> None:
+    width, rate, steps = 48, 0.2, [1, 40, 200, 1000]
+    spectrum = sm.power_law(1.5, 1.9, num_modes=4 * width)
+    single = sm.single_modes(sm.mean_at_width(rows(1.5, 1.9, width), width), width)
+    found = []
+    for own, limit in ((spectrum, width), (single, None)):
+        seeds = range(SEED, SEED + 48)
+        curves = sm.simulate(
+            own, 0.5, steps, learning_rate=rate, width=limit, batch_size=4, exact=False, seeds=seeds
+        )
+        assert curves.mean_mse is not None
+        found.append(curves.mean_mse[:, 1:])
+    mean = np.mean(found, axis=1)
+    error = np.linalg.norm(np.std(found, axis=1, ddof=1), axis=0) / np.sqrt(48)
+    assert (np.abs(mean[0] - mean[1]) < 5 * error + 4 / width * mean[1]).all()
