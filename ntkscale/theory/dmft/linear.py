@@ -214,20 +214,6 @@ def _solution(march: March) -> Solution:
         gamma0=problem.gamma0,
         standard_error={"mse": zeros(t), "phi": zeros(depth), "g": zeros(depth)},
         converged=done,
-        message="" if done else _diverged(problem, t),
+        message="" if done else problem.diverged(t),
         **problem.curves(outputs),
-    )
-
-
-def _diverged(problem: Problem, t: int) -> str:
-    where = f"the loss diverged at time {float(problem.times[t]):.4g} (step {t})"
-    if problem.flow:
-        return (
-            f"{where}: the rule for flow is stable while learning_rate times the largest "
-            "eigenvalue of the tangent kernel, over P, is below 0.5; take more and smaller steps. "
-            "What is returned ends before."
-        )
-    return (
-        f"{where}, as gradient descent itself does there: take a smaller learning_rate. What is "
-        "returned ends before."
     )

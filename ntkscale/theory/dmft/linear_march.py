@@ -24,10 +24,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ntkscale.theory.dmft.problem import Problem
-
-DIVERGED = 1e3
-"""A loss this many times the one at the start is an instability, not a transient."""
+from ntkscale.theory.dmft.problem import DIVERGED, Problem
 
 
 class March:

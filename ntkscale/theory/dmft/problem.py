@@ -19,6 +19,9 @@ Loss = Literal["mse", "cross-entropy"]
 Array = Tensor | ArrayLike
 """A torch tensor (its device is where everything is computed), or anything numpy makes one of."""
 
+DIVERGED = 1e3
+"""A loss this many times the one at the start is an instability, not a transient."""
+
 
 class Curves(TypedDict):
     """Entries of a solution that follow from its outputs."""
@@ -97,6 +100,20 @@ class Problem:
         if self.test_targets is None:
             return None
         return (self.test_targets - outputs).square().sum(-1).mean(-1)
+
+    def diverged(self, step: int) -> str:
+        """What to say when the loss has diverged at a step."""
+        where = f"the loss diverged at time {float(self.times[step]):.4g} (step {step})"
+        if self.flow:
+            return (
+                f"{where}: the rule for flow is stable while learning_rate times the largest "
+                "eigenvalue of the tangent kernel, over P, is below 0.5; take more and smaller "
+                "steps. What is returned ends before."
+            )
+        return (
+            f"{where}, as a network's does: take a smaller learning_rate. What is returned ends "
+            "before."
+        )
 
     def curves(self, outputs: Float[Tensor, "T All C"]) -> Curves:
         """`loss`, `mse`, `test_mse` and `outputs` of a solution, from outputs at all points.
