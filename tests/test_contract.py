@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ntkscale import ntk, runs, scaling, training
+from ntkscale import ntk, runs, scaling, theory, training
 
 ROOT = Path(__file__).parents[1]
 
@@ -36,6 +36,11 @@ SIGNATURES: list[tuple[Callable[..., Any], list[str], dict[str, Any]]] = [
     (scaling.predict, ["alpha", "beta"], {}),
     (runs.load, ["path"], {}),
     (training.lazy_flow, ["kernel", "residual", "times"], {}),
+    (
+        theory.infinite_width.kernels,
+        ["x1", "x2", "depth", "activation", "weight_variance", "bias_variance"],
+        {"x2": None, "weight_variance": 1.0, "bias_variance": 0.0},
+    ),
 ]
 
 
