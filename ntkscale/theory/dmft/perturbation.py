@@ -1,7 +1,7 @@
 """Feature learning to leading order: deep linear networks up to gamma0^2.
 
-With lazy Delta, v(t) = sum_s w(t, s) Delta(s) / P and V(t) = sum_s w(t, s) Delta(s) v(s)^T / P, which
-in flow are integrals, K = K^x, and odd orders vanishing,
+With lazy Delta, v(t) = sum_s w(t, s) Delta(s) / P, V(t) = sum_s w(t, s) Delta(s) v(s)^T / P (these
+are integrals in flow), K = K^x, and odd orders vanishing,
 
     H^l(t, s) = K + gamma0^2 {a_l (K v(t)) (K v(s))^T + b_l [K V(t) K + (K V(s) K)^T]}
     G^l(t, s) = 1 + gamma0^2 {a'_l v(t) . K v(s) + b'_l [K . V(t) + K . V(s)]}
