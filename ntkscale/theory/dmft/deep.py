@@ -32,7 +32,7 @@ def solve(
     responses: bool = True,
     samples: int = 16384,
     seed: int = 0,
-    tolerance: float = 1e-5,
+    tolerance: float | None = None,
     fields: int = 0,
     progress: Callable[[int, int], object] | None = None,
 ) -> Solution:
@@ -49,16 +49,17 @@ def solve(
         responses: False takes W and W^T for independent (gradient independence, A = B = 0).
         samples: neurons of all batches together.
         seed: of the neurons.
-        tolerance: mean square, relative to a field's, of what spans of fields may leave out. A
-            smaller one means more directions and time. ReLU's gradients jump, so their spans have
-            nearly as many directions as fields; more than samples / 16 cannot be had.
+        tolerance: mean square, relative to a field's, of what spans of fields may leave out;
+            1 / samples unless given, which keeps it below the Monte-Carlo error. A smaller one
+            means more directions and time. ReLU's gradients jump, so their spans have nearly as
+            many directions as fields, T (P + P_test) C; more than samples / 11 cannot be had.
         fields: neurons whose h and z are returned, at all times and points.
         progress: called with times done and their number, over all batches.
 
     Returns:
         The solution. `standard_error` has the scatter of batches and, in quadrature, a bound on
-        what `tolerance` leaves out, .3 sqrt(tolerance) of a kernel. Responses act on fields within
-        the span of their directions of share above 1e-3: sums against g and phi are meaningful,
+        what `tolerance` leaves out: .3 sqrt(tolerance) of a kernel. Responses act on fields within
+        the span of directions of share above 16 / samples: sums against g and phi are meaningful,
         single entries where fields at neighbouring times are nearly equal are not.
 
     Raises:
@@ -86,6 +87,7 @@ def solve(
     phi = nonlinearity(activation)
     size = samples // BATCHES
     root = check_sampling(problem, samples, fields)
+    tolerance = 1 / samples if tolerance is None else tolerance
     if not 0 < tolerance < 0.1:
         raise ValueError(f"tolerance must be above 0 and below 0.1, got {tolerance}.")
     started = time.perf_counter()

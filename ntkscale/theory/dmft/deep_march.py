@@ -26,13 +26,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ntkscale.theory.activations import Activation
-from ntkscale.theory.dmft.averages import DIVERGED, SMALLEST_GAMMA0
+from ntkscale.theory.dmft.averages import BATCHES, DIVERGED, SMALLEST_GAMMA0
 from ntkscale.theory.dmft.problem import Problem
 from ntkscale.theory.dmft.span import Layer, Span
 
-_CERTAIN = 1e-3
-"""Directions with a smaller share of their field are left out of responses that are reported.
-What they add to the fields is small, but single entries would be their noise, enlarged."""
+_WEAK = 1e-3
+"""Directions with a smaller share of their field get independent noise, which is cheaper."""
+
+_CERTAIN = 16
+"""Directions with a share below this over the number of all samples are left out of responses that
+are reported. What they add to fields is small, but entries would be noise, of 1/4 and more."""
 
 
 class Track:
@@ -131,6 +134,8 @@ class March:
         self.gamma0 = max(problem.gamma0, SMALLEST_GAMMA0)
         # Near the lazy limit fields move by gamma0, and outputs are that movement over gamma0.
         self.tolerance = tolerance * min(1.0, self.gamma0**2)
+        self.certain = _CERTAIN / (BATCHES * size)
+        self.weak = _WEAK * min(1.0, self.gamma0**2)
         depth, times, points = problem.depth, problem.num_times, len(problem.kernel)
         train, outputs = problem.num_train, problem.num_outputs
         self.parts = ((slice(train), False), (slice(train, points), True))
@@ -208,14 +213,15 @@ class March:
             new = weights.below.absorb(phi, time, rows, tolerance=self.tolerance, tested=tested)
             if new is None:
                 continue
+            weak = weights.below.weak(self.weak)
             assert weights.lower is not None
-            weights.lower.see(new)
+            weights.lower.see(new[: len(new) - weak])
             if weights.upper is None:
                 continue
             # No field depends on the noise r of a test point.
             answer = new @ weights.down.rows.T / self.size * (1 - weights.above.tested())
             weights.up_answers.append(answer)
-            up = weights.upper.fresh(len(new))
+            up = weights.upper.fresh(len(new), weak)
             weights.up.add(up + answer @ weights.above.rows if self.responses else up)
         weights.below_track.put(time, weights.below.coordinates(phi))
 
@@ -254,15 +260,16 @@ class March:
             new = weights.above.absorb(g, time, rows, tolerance=self.tolerance, tested=tested)
             if new is None:
                 continue
+            weak = weights.above.weak(self.weak)
             assert weights.upper is not None
-            weights.upper.see(new)
+            weights.upper.see(new[: len(new) - weak])
             if weights.lower is None:
                 continue
             answer = new @ weights.up.rows.T / self.size
             if not tested:
                 answer = answer * (1 - weights.below.tested())
             weights.down_answers.append(answer)
-            down = weights.lower.fresh(len(new))
+            down = weights.lower.fresh(len(new), weak)
             weights.down.add(down + answer @ weights.below.rows if self.responses else down)
         weights.above_track.put(time, weights.above.coordinates(g))
 
@@ -314,9 +321,9 @@ class March:
         table = torch.cat(
             [torch.nn.functional.pad(row, (0, count - row.shape[1])) for row in answers]
         )
-        shares = torch.cat([birth.share for birth in kicked.births])
-        fields = track.until(self.reached)[:, : train * columns]
-        left = fields.flatten(0, 1) @ (table * (shares > _CERTAIN)) / self.gamma0
+        fields = track.until(self.reached)[:, : train * columns].flatten(0, 1)
+        known = fields.shape[1]
+        left = fields @ (table[:known] * (kicked.shares() > self.certain)) / self.gamma0
         return left, kicked.origins(self.reached, points * kicked_columns, train * kicked_columns)
 
     def nbytes(self) -> int:

@@ -8,7 +8,7 @@ an orthonormal basis of it, grown only when a field leaves it.
 Weights at initialisation are Gaussian, so what they do to a direction never seen before is fresh
 noise. `Layer` draws it orthogonal to all that its neurons have seen. That is what infinitely many
 neurons would show, and S independent ones only up to S^(-1/2): second moments of the Gaussian parts
-come out exact, and linear networks have no Monte-Carlo error at all.
+come out exact, but for directions too weak to matter.
 """
 
 from dataclasses import dataclass
@@ -89,16 +89,17 @@ class Layer:
         # The first direction is the constant one, so that noise has mean zero.
         self.seen.add(torch.ones(1, size, dtype=torch.float64, device=generator.device))
 
-    def fresh(self, count: int) -> Float[Tensor, "count S"]:
-        """Rows of noise: orthonormal, and orthogonal to everything seen.
+    def fresh(self, count: int, weak: int = 0) -> Float[Tensor, "count S"]:
+        """Rows of noise of mean square one, orthonormal and orthogonal to everything seen.
+
+        Args:
+            count: rows.
+            weak: of these, the last are independent samples and no more. They are for directions so
+                weak that the error of sampling them does not matter.
 
         Raises:
             ExhaustedError: so many directions are taken that the rest would be no Gaussian noise.
         """
-        if 2 * (self.seen.count + count) > self.size:
-            raise ExhaustedError(
-                f"{self.seen.count + count} directions for {self.size} neurons a batch"
-            )
         noise = torch.randn(
             count,
             self.size,
@@ -106,8 +107,14 @@ class Layer:
             device=self.generator.device,
             dtype=torch.float64,
         )
-        noise = _orthonormal(_without(noise, self.seen.rows))
-        self.seen.add(noise)
+        strong = count - weak
+        if strong:
+            if 2 * (self.seen.count + strong) > self.size:
+                raise ExhaustedError(
+                    f"{self.seen.count + strong} directions for {self.size} neurons a batch"
+                )
+            noise[:strong] = _orthonormal(_without(noise[:strong], self.seen.rows))
+            self.seen.add(noise[:strong])
         return noise
 
     def see(self, directions: Float[Tensor, "new S"]) -> None:
@@ -152,7 +159,10 @@ class Span:
         """Add what of fields[rows] lies outside, down to a relative mean square of `tolerance`.
 
         Returns:
-            The new directions, None if there are none.
+            The new directions, those of the largest shares first; None if there are none.
+
+        Raises:
+            ExhaustedError: directions are more than three quarters of the neurons.
         """
         fields = fields[rows]
         if not len(fields):
@@ -174,15 +184,27 @@ class Span:
         directions = _orthonormal(_without(mix @ rest, self.rows))
         self.births.append(Birth(time, rows, mix, before, share, tested))
         self.basis.add(directions)
+        if 4 * self.basis.count > 3 * fields.shape[1]:
+            raise ExhaustedError(
+                f"{self.basis.count} directions for {fields.shape[1]} neurons a batch"
+            )
         return directions
+
+    def weak(self, share: float) -> int:
+        """How many of the directions added last have a smaller share."""
+        return int((self.births[-1].share < share).sum())
 
     def tested(self) -> Float[Tensor, "r"]:
         """1 for directions that test points have added, else 0."""
         flags = [float(birth.tested) for birth in self.births for _ in birth.share]
         return torch.tensor(flags, dtype=torch.float64, device=self.rows.device)
 
+    def shares(self) -> Float[Tensor, "r"]:
+        """Of each direction in the field that brought it, when it did."""
+        return torch.cat([birth.share for birth in self.births])
+
     def origins(self, times: int, points: int, train: int) -> Float[Tensor, "r times_train"]:
-        """The directions as sums of fields: direction = sum_(t, row) origins field_row(t).
+        """Directions as sums of fields: direction = sum_(t, row) origins field_row(t).
 
         Args:
             times: T.
@@ -194,6 +216,8 @@ class Span:
         all_rows = new(self.basis.count, times, points)
         start = 0
         for birth in self.births:
+            if birth.time >= times:
+                break
             stop = start + len(birth.share)
             old = birth.before.shape[1]
             chain = all_rows[:old].reshape(old, times * points)

@@ -1,10 +1,10 @@
 """Infinitely wide networks with one hidden layer: independent neurons, marched through time.
 
 With one hidden layer there are no random weights between layers, and no responses. A neuron is its
-input u ~ N(0, K^x) and its read-out weights r_c ~ N(0, 1), and moves in the mean field of all others
-(arXiv 2205.09653, eqs 5-7 with A = B = 0):
+inputs u ~ N(0, K^x) and its read-out weights r_c ~ N(0, 1). It moves in the mean field of all
+others (arXiv 2205.09653, eqs 5-7 with A = B = 0):
 
-    h_mu(t) = u_mu + gamma0 / P sum_(s < t) w(t, s) sum_(al, c) K^x_(mu al) Delta_(al c)(s) g_(al c)(s)
+    h_mu(t) = u_mu + gamma0 / P sum_(s < t) w(t, s) sum_(al, c) K^x_(mu al) (Delta g)_(al c)(s)
     z_c(t) = r_c + gamma0 / P sum_(s < t) w(t, s) sum_al Delta_(al c)(s) phi(h_al(s))
     g_(mu c) = phi'(h_mu) z_c        f_(mu c) = <z_c phi(h_mu)> / gamma0
 
@@ -53,13 +53,13 @@ def solve_two_layer(
 ) -> Solution:
     """Train an infinitely wide network with one hidden layer.
 
-    Neurons are independent samples in eight batches, each marched through time once. The error falls
-    as samples^(-1/2) for any activation. `solve` at depth 1 draws its neurons with less scatter (none
-    at all for linear networks), and leaves out what its `tolerance` allows.
+    Neurons are independent samples in eight batches, each marched through time once. The error
+    falls as samples^(-1/2) for any activation. `solve` at depth 1 draws its neurons with less
+    scatter, and leaves out what its `tolerance` allows.
 
     Args:
-        x, y, gamma0, learning_rate, steps, x_test, y_test, kernel, momentum, loss, flow: see `pose`.
-            A gamma0 below 1e-3 is solved at 1e-3, and kernels differ by 1e-6 at most.
+        x, y, gamma0, learning_rate, steps, x_test, y_test, kernel, momentum, loss, flow: see
+            `pose`. A gamma0 below 1e-3 is solved at 1e-3, and kernels differ by 1e-6 at most.
         activation: a name, an `Activation` or an elementwise torch function.
         samples: neurons of all batches together.
         seed: of the neurons.
@@ -74,8 +74,8 @@ def solve_two_layer(
             eigenvalues.
 
     Cost:
-        2 S T^2 (n + n_g) multiply-adds for n points with n_g = n C gradients, and S T^2 (n^2 + n_g^2)
-        for the kernels; memory S T (n + n_g) bytes (a batch's eighth of the neurons, 8 bytes each).
+        S T^2 (n + n_g) / 2 multiply-adds for n points with n_g = n C gradients, S T^2 (n^2 + n_g^2)
+        for the kernels; memory 2 S T (n + n_g) bytes (two copies of a batch, an eighth of all).
     """
     problem = pose(
         x,
@@ -111,21 +111,21 @@ def solve_two_layer(
         t = particles.reached
         averages.add(
             particles.outputs[:t],
-            [particles.phi[:t].flatten(0, 1) / size**0.5],
-            [particles.g[:t].flatten(0, 2) / size**0.5],
+            [particles.phi[:, :t].transpose(0, 1).flatten(0, 1) / size**0.5],
+            [particles.g[:, :t].transpose(0, 1).flatten(0, 2) / size**0.5],
             fields=([particles.h], [particles.z]) if fields else None,
         )
     return averages.solution(
         samples=size * BATCHES,
         seconds=time.perf_counter() - started,
-        nbytes=8 * size * problem.num_times * points * (1 + problem.num_outputs),
+        nbytes=16 * size * problem.num_times * points * (1 + problem.num_outputs),
         bias=0.0,
         why=why,
     )
 
 
 class _Particles:
-    """A batch of neurons and their history: phi (T, All, S), g (T, All, C, S)."""
+    """A batch of neurons and their history: phi (All, T, S), g (All, T, C, S)."""
 
     def __init__(
         self,
@@ -147,7 +147,7 @@ class _Particles:
 
         self.u, self.r = root @ normal(root.shape[1]), normal(outputs)
         new = problem.kernel.new_zeros
-        self.phi, self.g = new(times, points, size), new(times, points, outputs, size)
+        self.phi, self.g = new(points, times, size), new(points, times, outputs, size)
         self.h, self.z = new(times, points, kept), new(times, points, outputs, kept)
         self.outputs = new(times, points, outputs)
         self.delta = new(times, problem.num_train, outputs)
@@ -158,15 +158,15 @@ class _Particles:
         """The next time; False when the loss has diverged there."""
         time, problem = self.reached, self.problem
         train = problem.num_train
-        # (s, al, c): how much of the past's g and phi is in the weights now.
-        past = problem.weights[time, :time, None, None] * self.delta[:time]
-        past = past * (self.gamma0 / train)
-        pull = torch.einsum("sac,sacn->an", past, self.g[:time, :train])
+        # (al, s, c): how much of the past's g and phi is in the weights now.
+        past = problem.weights[time, :time, None, None] * self.delta[:time] * (self.gamma0 / train)
+        past = past.transpose(0, 1)
+        pull = torch.bmm(past.flatten(1)[:, None], self.g[:train, :time].flatten(1, 2))[:, 0]
         h = self.u + problem.kernel[:, :train] @ pull
-        z = self.r + torch.einsum("sac,san->cn", past, self.phi[:time, :train])
+        z = self.r + torch.bmm(past.mT, self.phi[:train, :time]).sum(0)
         phi = self.activation(h)
-        self.phi[time] = phi
-        self.g[time] = self.activation.first(h)[:, None] * z
+        self.phi[:, time] = phi
+        self.g[:, time] = self.activation.first(h)[:, None] * z
         kept = self.h.shape[-1]
         self.h[time], self.z[time] = h[:, :kept], z[:, :kept]
         # <z phi> at the start is of order S^(-1/2) in a batch, zero with infinitely many neurons.
