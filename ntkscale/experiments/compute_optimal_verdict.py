@@ -61,6 +61,18 @@ class Ladder:
         """Asymptotic exponent."""
         return self.says.compute_lazy if self.gamma == 0 else self.says.compute_rich
 
+    @property
+    def sampled(self) -> bool:
+        """Whether chance is in it, of A_0 or of batches: the solved average has none."""
+        return any(len(mse) > 1 for _, mse in self.curves.values())
+
+    @property
+    def rough(self) -> bool:
+        """Whether the last decade is not whole, or its slope too uncertain to be judged."""
+        last = self.decade(0)
+        short = self.found is None or self.found.decades < 0.9
+        return short or last is None or np.ptp(last.interval) > 2 * TOLERANCE
+
     def decade(self, number: int) -> FrontierSlope | None:
         """Slope of the last decade of compute (0), of the one before (1); None if incomplete."""
         if self.found is None:
@@ -80,10 +92,10 @@ class Ladder:
 
     @property
     def reached(self) -> bool:
-        """Whether the last decade is there and has the slope of theory."""
+        """Whether the last decade is there, certain enough, and has the slope of theory."""
         last = self.decade(0)
-        long = self.found is not None and self.found.decades >= 0.9
-        return long and last is not None and abs(last.exponent - self.predicted) <= TOLERANCE
+        near = last is not None and abs(last.exponent - self.predicted) <= TOLERANCE
+        return near and not self.rough
 
 
 def judge(run: Run) -> Verdict:
@@ -155,7 +167,7 @@ def conclusion(ladders: Sequence[Ladder], settings: ComputeOptimalSettings) -> s
             continue
         end = f"up to N = {own.found.width[-1]:,.0f}"
         measured = f"{last.exponent:.3f} [{last.interval[0]:.3f}, {last.interval[1]:.3f}]"
-        if own.kind == "mean":
+        if not own.sampled:
             measured = f"{last.exponent:.3f}"
         if own.reached:
             still = "" if drift is None or abs(drift) <= FLAT else f", still moving by {drift:+.3f}"
@@ -173,10 +185,9 @@ def _why(own: Ladder, drift: float | None) -> str:
     last = own.decade(0)
     if own.found is not None and own.found.decades < 0.9:
         return f"the ladder holds {own.found.decades:.1f} decades of compute; extend --width"
-    if last is not None and last.interval[0] - TOLERANCE <= own.predicted <= (
-        last.interval[1] + TOLERANCE
-    ):
-        return "draws of A_0 scatter by more than the difference; more seeds tell"
+    if last is not None and own.rough:
+        what, more = ("draws of A_0", "--seed") if own.kind == "draws" else ("batches", "--repeats")
+        return f"{what} scatter by more than the bound; raise {more}"
     if drift is not None and drift * (own.predicted - (last.exponent if last else 0)) > 0:
         return f"the slope still moves towards it, by {drift:+.3f} in the last decade"
     if own.batches:
@@ -210,9 +221,8 @@ def _table(ladders: Sequence[Ladder]) -> Table:
             "theory n": best_width(own.says, own.gamma),
         }
         if own.found is not None and last is not None:
-            interval = last.interval if own.kind == "draws" else None
-            rough = own.found.decades < 0.9 or np.ptp(last.interval) > 2 * TOLERANCE
-            mark = "rough" if rough else "pass" if own.reached else "fail"
+            interval = last.interval if own.sampled else None
+            mark = "rough" if own.rough else "pass" if own.reached else "fail"
             row["slope"] = Entry(last.exponent, interval, mark)
             inside = own.found.compute >= last.window[0]
             row["N ~ C^n"] = float(
@@ -223,8 +233,9 @@ def _table(ladders: Sequence[Ladder]) -> Table:
         "Compute frontier at the largest decade of C = N t, mse ~ C^-slope",
         list(rows[0]) if rows else ["beta"],
         rows,
-        f"Bound: within {TOLERANCE} of theory. Intervals: 95 % over draws of A_0; `mean` is the "
-        "average over A_0, which has none. Change: from the decade of compute before.",
+        f"Bound: within {TOLERANCE} of theory. `draws` are of A_0, `mean` is the average over it. "
+        "Intervals: 95 % over draws of A_0 or, of simulated SGD, of batches; what is solved on "
+        "average has none. Change: from the decade of compute before.",
     )
 
 
@@ -281,17 +292,17 @@ def _draw_slopes(ladders: Sequence[Ladder], folder: Path) -> Picture:
                 if own.beta != beta or own.found is None:
                     continue
                 colour = COLOURS[gammas.index(own.gamma) % len(COLOURS)]
-                style = "-" if own.kind == "mean" else "--"
+                style = "-" if own.kind == "mean" else ":"
                 what = "mean over A_0" if own.kind == "mean" else "draws"
                 name = f"gamma = {own.gamma:g}, {what}"
                 at = own.found.width
                 ax.plot(at, own.found.slope, style, color=colour, label=name)
-                if own.kind == "draws":
+                if own.sampled:
                     ax.fill_between(
                         at, *own.found.slope_interval, color=colour, alpha=0.15, linewidth=0
                     )
             for value in dict.fromkeys(o.predicted for o in ladders if o.beta == beta):
-                ax.axhline(value, color="black", linestyle=":", linewidth=1.0)
+                ax.axhline(value, color="black", linestyle="--", linewidth=1.0)
                 ax.axhspan(value - TOLERANCE, value + TOLERANCE, color="black", alpha=0.05)
             centre = np.mean([o.predicted for o in ladders if o.beta == beta])
             ax.set(xscale="log", xlabel="best width N [neurons]", title=f"beta = {beta:g}")
@@ -302,5 +313,5 @@ def _draw_slopes(ladders: Sequence[Ladder], folder: Path) -> Picture:
     return Picture(
         save_figure(figure, folder, "frontier_slopes")[0],
         "Local exponent of the compute frontier against the best width, lazy and rich.",
-        f"Dotted: theory, +- {TOLERANCE} shaded. Bands: 95 % over draws.",
+        f"Dashed: theory, +- {TOLERANCE} shaded. Bands: 95 % over draws of A_0 or of batches.",
     )

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
+from ntkscale import runs
 from ntkscale.experiments.settings import (
     Common,
     Floats,
@@ -20,7 +21,13 @@ from ntkscale.experiments.settings import (
     require_distinct,
     require_positive,
 )
-from ntkscale.experiments.train_cells import open_folder
+from ntkscale.experiments.solvable_options import (
+    require_capacity,
+    require_rates,
+    require_seeds,
+    require_stable,
+)
+from ntkscale.experiments.train_cells import new_folder_unless_refused
 from ntkscale.reporting import Progress
 from ntkscale.runs import RunFolder
 
@@ -104,13 +111,16 @@ def expand(settings: ScalingModelSettings) -> ScalingModelSettings:
     require_distinct(parts=settings.parts)  # pyright: ignore[reportArgumentType]
     if min(settings.gamma) != 0 or settings.rich <= 0:
         raise ValueError("--gamma needs 0, which is lazy, and a value above it.")
-    if not settings.alpha > 1:
-        raise ValueError(f"--alpha {settings.alpha} must be above 1: the trace is infinite.")
-    if settings.learning_rate >= 1:
-        raise ValueError(f"--learning-rate {settings.learning_rate} is unstable; stay below 1.")
+    require_capacity(settings.alpha)
+    require_seeds(settings.seed)
+    require_rates(settings.gamma)
+    if "data" in settings.parts and len(settings.num_data) < 3:
+        raise ValueError("--num-data needs three values or more, or there is no exponent.")
+    if "sgd" in settings.parts or "phases" in settings.parts:
+        require_stable(settings.alpha, settings.learning_rate, min(settings.batch_size))
     for path in settings.circle:
-        if not (path / "config.json").exists():
-            raise ValueError(f"--circle {path} is no run; name the folder of a circle run.")
+        if not (path / "config.json").exists() or runs.load(path).config["experiment"] != "circle":
+            raise ValueError(f"--circle {path} is no circle run; name the folder of one.")
     return settings
 
 
@@ -120,12 +130,17 @@ def run(settings: ScalingModelSettings) -> RunFolder:
     Raises:
         ValueError: an option is out of range, or the folder holds another run.
     """
+    settings = expand(settings)
+    with new_folder_unless_refused(EXPERIMENT, settings) as folder:
+        if not folder.finished:
+            _solve(folder, settings)
+    return folder
+
+
+def _solve(folder: RunFolder, settings: ScalingModelSettings) -> None:
+    """Solve what is not done yet."""
     from ntkscale.experiments.scaling_model_cells import cells
 
-    settings = expand(settings)
-    folder = open_folder(EXPERIMENT, settings)
-    if folder.finished:
-        return folder
     folder.load_checkpoint()
     done, todo = folder.results(), cells(settings)
     with Progress() as progress:
@@ -141,4 +156,3 @@ def run(settings: ScalingModelSettings) -> RunFolder:
             folder.write_result(cell.name, {"part": cell.part, **cell.key, **found.numbers})
             folder.save_checkpoint({}, {"after": cell.name})
     folder.finish()
-    return folder

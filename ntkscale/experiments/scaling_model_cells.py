@@ -187,26 +187,24 @@ def _sgd(settings: ScalingModelSettings, beta: float, batch: int) -> Found:
     )
     kept = np.unique(np.geomspace(1, field_steps - 1, 40).round().astype(int))
     curves.append(Curve({"gamma": rich, "kind": "theory"}, field_.times[kept], field_.mse[kept]))
-    # A loss jumps from step to step: a point is the mean of several around it.
-    points = np.unique(np.geomspace(2, last / rate, 50).round())
-    around = np.rint(points[:, None] * np.exp(np.linspace(-0.06, 0.06, 5))).astype(int)
-    recorded, back = np.unique(np.maximum(around, 1), return_inverse=True)
+    # A loss jumps from step to step: a point is the mean over all steps up to the next.
+    edges = np.unique(np.geomspace(1, last / rate, 50).round()).astype(int)
+    middle = rate * (edges[:-1] + edges[1:] - 1) / 2
     modes = 300 if settings.quick else 800
     for gamma in (0.0, rich):
         simulated = scaling_model.simulate(
             scaling_model.power_law(alpha, beta, num_modes=modes),
             gamma,
-            recorded.tolist(),
+            edges.tolist(),
             learning_rate=rate,
             batch_size=batch,
             exact=False,
             seeds=settings.seed,
         )
-        for seed, mse in zip(settings.seed, simulated.mse, strict=True):
-            mean = mse[back.reshape(around.shape)].mean(axis=1)
-            curves.append(
-                Curve({"gamma": gamma, "kind": "draw", "seed": seed}, rate * points, mean)
-            )
+        if simulated.mean_mse is None:
+            raise AssertionError("fresh batches have a mean over steps")
+        for seed, mse in zip(settings.seed, simulated.mean_mse, strict=True):
+            curves.append(Curve({"gamma": gamma, "kind": "draw", "seed": seed}, middle, mse[1:]))
     return Found(curves)
 
 

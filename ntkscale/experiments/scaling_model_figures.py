@@ -121,11 +121,12 @@ def draw_phases(results: Sequence[dict[str, Any]], folder: Path) -> Picture:
                         ha="center",
                         fontsize=5.5,
                     )
-            alpha = np.linspace(1.0, 0.45 + max(r["alpha"] for r in results), 200)
+            # Room for the regimes' names beside the points.
+            alpha = np.linspace(1.0, 0.9 + max(r["alpha"] for r in results), 200)
             ax.axhline(1.0, color="black", linestyle="--", linewidth=1.0)
             ax.plot(alpha, 2 - 1 / alpha, "k--", linewidth=1.0)
             for y, word in ((0.5, "hard"), (1.15, "easy"), (2.0, "super-easy")):
-                ax.text(0.97 * alpha[-1], y, word, fontsize=7, ha="right", style="italic")
+                ax.text(0.99 * alpha[-1], y, word, fontsize=7, ha="right", style="italic")
             ax.set(
                 xlabel="capacity exponent alpha [1]",
                 ylabel="source exponent beta [1]",
@@ -181,7 +182,8 @@ def _draw_widths(
             continue
         ax.plot(drawn.times, drawn.mean, color=colour, label=f"N = {width:,}")
         ax.fill_between(drawn.times, *drawn.band, color=colour, alpha=0.2, linewidth=0)
-        ax.plot(theory.times, theory.mean, "k--", linewidth=0.9)
+        name = "average over A_0" if width == settings.width[-1] else None
+        ax.plot(theory.times, theory.mean, "k--", linewidth=0.9, label=name)
     endless = pick(metrics, part="curves", beta=beta, width=None, gamma=gamma)
     if endless is not None:
         ax.plot(endless.times, endless.mean, color="#999999", label="N infinite")
@@ -207,7 +209,10 @@ def draw_sgd(metrics: pl.DataFrame, settings: ScalingModelSettings, folder: Path
                             drawn.times, *drawn.band, color=colour, alpha=0.2, linewidth=0
                         )
                     if theory is not None:
-                        ax.plot(theory.times, theory.mean, "--", color="black", linewidth=0.9)
+                        name = None
+                        if batch == sizes[-1]:
+                            name = "expected" if gamma == 0 else "mean-field"
+                        ax.plot(theory.times, theory.mean, "k--", linewidth=0.9, label=name)
                         if gamma == 0 and batch == min(sizes):
                             late = min(says.time_lazy, says.batch_transient_lazy)
                             _law(ax, theory, late, f"t^-{late:.3g}", below=0.3)

@@ -3,7 +3,9 @@
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +124,27 @@ def open_folder(experiment: str, settings: Common) -> RunFolder:
         RunFolderError: it holds another run, or cannot be written.
     """
     return open_run(_run_path(experiment, settings), configuration(experiment, settings))
+
+
+@contextmanager
+def new_folder_unless_refused(experiment: str, settings: Common) -> Iterator[RunFolder]:
+    """`open_folder`; a folder that is new goes again where its options turn out to be impossible.
+
+    The same options would be refused again: nothing of it could ever be finished.
+    """
+    path = _run_path(experiment, settings)
+    made = [one for one in (path, path.parent, settings.runs) if not one.exists()]
+    folder = open_folder(experiment, settings)
+    try:
+        yield folder
+    except ValueError:
+        folder.close()
+        if path in made:
+            shutil.rmtree(path)
+            for one in made[1:]:
+                if not any(one.iterdir()):
+                    one.rmdir()
+        raise
 
 
 def _run_path(experiment: str, settings: Common) -> Path:

@@ -137,6 +137,17 @@ def _outside(budget: float) -> ValueError:
     )
 
 
+def mean_spectrum(alpha: float, beta: float, width: int) -> scaling_model.Spectrum:
+    """What a power law looks like at width N, on average over A_0."""
+    spectrum = scaling_model.power_law(
+        alpha,
+        beta,
+        num_modes=MODES_PER_WIDTH * width,
+        modes_per_decade=_MODES_PER_NEAR,
+    )
+    return scaling_model.mean_at_width(spectrum, width)
+
+
 def mean_mse(
     alpha: float,
     beta: float,
@@ -147,13 +158,7 @@ def mean_mse(
     learning_rate: float | None = None,
 ) -> Float[ndarray, "T"]:
     """Mean mse over A_0 (and batches, at gamma = 0) at width N, at ascending times above 0."""
-    spectrum = scaling_model.power_law(
-        alpha,
-        beta,
-        num_modes=MODES_PER_WIDTH * width,
-        modes_per_decade=_MODES_PER_NEAR,
-    )
-    own = scaling_model.mean_at_width(spectrum, width)
+    own = mean_spectrum(alpha, beta, width)
     if batch_size is None or learning_rate is None:
         return scaling_model.flow(own, gamma, times, rtol=1e-3).mse
     # Between whole steps the loss is interpolated, as the time of a step is no physical one.

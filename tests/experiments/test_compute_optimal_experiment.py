@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -13,7 +14,12 @@ from ntkscale.experiments.compute_optimal_verdict import conclusion, ladders_of
 from ntkscale.scaling import predict
 
 SMALL = ComputeOptimalSettings(
-    beta=(0.5, 2.2), width=(16, 32, 64, 128), seed=(1, 2, 3), largest=512, gamma=(0.0, 0.75)
+    beta=(0.5, 2.2),
+    width=(16, 32, 64, 128),
+    seed=(1, 2, 3),
+    repeats=6,
+    largest=512,
+    gamma=(0.0, 0.75),
 )
 
 
@@ -47,13 +53,20 @@ def test_draws_and_their_mean_agree(finished: runs.Run) -> None:
         assert drawn[1].mean(axis=0)[-1] == pytest.approx(mean[1][0, -1], rel=0.25)
 
 
-def test_rich_sgd_is_simulated_and_has_no_mean(finished: runs.Run) -> None:
-    keys = {
-        (own.beta, own.gamma, own.kind): own.batches for own in ladders_of(finished.metrics, SMALL)
-    }
-    assert (2.2, 0.75, "mean") not in keys
-    assert keys[2.2, 0.75, "draws"]
-    assert not keys[0.5, 0.75, "draws"]
+def test_rich_sgd_is_simulated_on_draws_and_on_their_average(finished: runs.Run) -> None:
+    found = {(own.beta, own.gamma, own.kind): own for own in ladders_of(finished.metrics, SMALL)}
+    drawn, mean = found[2.2, 0.75, "draws"], found[2.2, 0.75, "mean"]
+    assert drawn.batches
+    assert not found[0.5, 0.75, "draws"].batches
+    assert mean.sampled
+    assert not found[2.2, 0.0, "mean"].sampled
+    assert list(mean.curves) == list(SMALL.width)
+    for width, (times, mse) in mean.curves.items():
+        other = drawn.curves[width]
+        assert mse.shape == (SMALL.repeats, len(times))
+        assert times == pytest.approx(other[0])
+        # Three draws and six of batches: their means agree within the scatter.
+        assert np.log(other[1][:, -20:].mean() / mse[:, -20:].mean()) == pytest.approx(0, abs=0.9)
 
 
 def test_a_ladder_that_is_too_short_is_not_reached(finished: runs.Run) -> None:
@@ -73,9 +86,13 @@ def test_a_ladder_that_is_too_short_is_not_reached(finished: runs.Run) -> None:
         ({"largest": 100}, "--largest"),
         ({"seed": (1, 1)}, "--seed"),
         ({"beta": (0.0,)}, "--beta"),
+        ({"seed": (-1,)}, "--seed"),
+        ({"repeats": 0}, "--repeats"),
+        ({"learning_rate": 3.0}, "--learning-rate"),
+        ({"beta": (2.2,), "gamma": (30.0,)}, "unstable at step"),
     ],
 )
 def test_what_is_refused(change: dict, words: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=words):
-        compute_optimal.run(replace(SMALL, runs=tmp_path, **change))
+        compute_optimal.run(replace(SMALL, runs=tmp_path / "runs", **change))
     assert not list(tmp_path.iterdir())
