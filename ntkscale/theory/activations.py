@@ -81,8 +81,8 @@ def activation(phi: str | Activation | Pointwise) -> Activation:
     Args:
         phi: ``"linear"``, ``"relu"``, ``"relu2"`` ... ``"relu9"`` for ReLU^q, ``"erf"``,
             ``"tanh"``, ``"gelu"`` (the exact one, h Phi(h)); an `Activation`, returned as it is; or
-            any elementwise, differentiable torch function, whose derivatives autograd takes (kinks
-            are then not known: give an `Activation` where they matter).
+            any elementwise, differentiable torch function, whose derivatives autograd takes. A kink
+            at zero is then found by itself, others are not: give an `Activation` if there are any.
 
     Raises:
         ValueError: for any other name.
@@ -104,7 +104,9 @@ def activation(phi: str | Activation | Pointwise) -> Activation:
         raise TypeError(f"an activation is a name or a function, got {type(phi).__name__}.")
     first = _derivative(phi)
     name = getattr(phi, "__name__", type(phi).__name__)
-    return Activation(name, phi, first, _derivative(first))
+    below, above = first(torch.tensor([-1e-9, 1e-9], dtype=torch.float64)).tolist()
+    kinks = ((0.0, above - below),) if abs(above - below) > 1e-6 else ()
+    return Activation(name, phi, first, _derivative(first), kinks)
 
 
 def _relu_power(name: str, power: int) -> Activation:
