@@ -22,6 +22,7 @@ def sweep_linear(
     h, g = [h0] * layers, [np.ones((times, times))] * layers
     a, b = [np.zeros((n, times))] * layers, [np.zeros((times, n))] * layers
     delta = np.tile(y, (times, 1))
+    f, last, ntk = np.zeros((times, num)), np.zeros((times, n)), np.zeros((times, num, num))
     for _ in range(sweeps):
         new_h, new_g, new_a, new_b = list(h), list(g), list(a), list(b)
         for k in range(layers):

@@ -51,7 +51,8 @@ def solve_linear(
         loss: ``"mse"`` or ``"cross-entropy"``.
         flow: gradient flow, read every `learning_rate`.
         responses: False takes weights and their transposes as independent (A = B = 0), exact for
-            one hidden layer. Outputs are then sums of tangent kernel times Delta.
+            one hidden layer. Outputs of deeper ones
+            are then sums of tangent kernel times Delta.
         start: an earlier solution of the same problem with fewer steps, to go on from.
         memory: bytes that kernels and responses may take, some 8 L (T All)^2.
         progress: called with the times done and T.

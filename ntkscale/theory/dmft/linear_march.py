@@ -42,7 +42,8 @@ class March:
     """
 
     def __init__(self, problem: Problem, responses: bool = True) -> None:
-        self.problem, self.responses = problem, responses
+        # One hidden layer has no responses to leave out.
+        self.problem, self.responses = problem, responses or problem.depth == 1
         t, p, o = problem.num_times, problem.num_train, problem.num_outputs
         self.times, self.p, self.o, self.depth = t, p, o, problem.depth
         self.scale = problem.gamma0**2

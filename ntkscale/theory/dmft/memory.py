@@ -36,7 +36,7 @@ def memory_weights(
     w = torch.ones_like(lag).tril(-1)
     w[4:, 0] -= 7 / 12
     w[4:, 1] += 1 / 12
-    row = torch.arange(4, steps + 1)
+    row = torch.arange(steps + 1)[4:]
     w[row, row - 1] += 11 / 12
     w[row, row - 2] -= 5 / 12
     # Fewer than four past values: the open rules that they allow, of order 1, 2 and 3. Integrals
