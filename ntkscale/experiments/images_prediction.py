@@ -356,7 +356,7 @@ def draw_prediction(found: Sequence[Predicted], what: str, folder: Path) -> Pict
                     )
                 name = label if j == 0 else None
                 axes[1].plot(one.times, one.ratio, color=colour, linewidth=1.2, label=name)
-        axes[0].set(yscale="log", ylabel=f"{what} mse [target^2]")
+        axes[0].set(yscale="log", ylabel=f"{what} mse [target²]")
         axes[1].axhline(1.0, color="black", linestyle="--", linewidth=0.8)
         axes[1].axhspan(1 - CLOSE, 1 + CLOSE, color="#000000", alpha=0.06, linewidth=0)
         axes[1].set(ylabel="measured / predicted mse [1]")

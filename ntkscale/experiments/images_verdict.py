@@ -224,7 +224,10 @@ def _draw_losses(cells: Sequence[Trained], quantity: str, against: str, folder: 
     gammas = list(dict.fromkeys(cell.gamma0 for cell in cells))
     widths = sorted({cell.width for cell in cells})
     colours = dict(zip(widths, ladder(len(widths)), strict=True))
-    figure, axes = new_figure(max(len(gammas), 1))
+    columns = min(max(len(gammas), 1), 3)
+    figure, axes = new_figure(columns, -(-len(gammas) // columns) or 1)
+    for ax in axes[len(gammas) :]:
+        ax.set_visible(False)
     for ax, gamma0 in zip(axes, gammas, strict=False):
         labelled: set[int] = set()
         curves = []

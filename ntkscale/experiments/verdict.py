@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from ntkscale.experiments.answer import Answer
 from ntkscale.reporting import Picture, Section, Table, draw_kernel_pictures, save_figure
 from ntkscale.runs import Run
@@ -62,8 +64,11 @@ def kernel_strip(run: Run, key: dict[str, float | int], note: str) -> list[Pictu
     # Adam has no flow time: its axis is steps.
     clock = "step" if rows["time"].is_null().all() else "time"
     moments = dict(zip(rows["step"].to_list(), rows[clock].to_list(), strict=True))
+    kernels = [run.kernels[name, step]["kernel"].numpy() for step in kept]
+    # A rich network's kernel grows a hundredfold; what a picture can show is its shape.
+    scales = [float(np.diagonal(kernel).mean()) or 1.0 for kernel in kernels]
     figure = draw_kernel_pictures(
-        [run.kernels[name, step]["kernel"].numpy() for step in kept],
+        [kernel / scale for kernel, scale in zip(kernels, scales, strict=True)],
         [moments[step] for step in kept],
     )
     moment = "steps" if clock == "step" else "flow time"
@@ -71,6 +76,7 @@ def kernel_strip(run: Run, key: dict[str, float | int], note: str) -> list[Pictu
         Picture(
             save_figure(figure, run.path / "figures", "kernel_pictures")[0],
             "The kernel matrix of the probe at up to five times.",
-            f"{name}; t in {moment}; {note}",
+            f"{name}; t in {moment}; {note} Each is divided by its mean diagonal entry: "
+            f"{', '.join(f'{scale:.3g}' for scale in scales)}.",
         )
     ]

@@ -19,7 +19,7 @@ def publish(judged: Sequence[tuple[Run, Verdict]], report: Path) -> None:
     """
     several = len(judged) > 1
     answers = [
-        (run.path.name, answer)
+        (_name(run), answer)
         for run, verdict in judged
         # A run that asks none of the questions has its row all the same, among others.
         for answer in verdict.answers or ([Answer(verdict.title, unknown="not asked")] * several)
@@ -43,7 +43,12 @@ def publish(judged: Sequence[tuple[Run, Verdict]], report: Path) -> None:
         title,
         f"Runs: {names}." if several else judged[0][1].summary,
         sections,
-        config={run.path.name: run.config for run, _ in judged} if several else judged[0][0].config,
+        config={_name(run): run.config for run, _ in judged} if several else judged[0][0].config,
         environment=judged[0][0].environment,
     )
     print(f"\nreport: {report}")
+
+
+def _name(run: Run) -> str:
+    """Experiment and name of a run; names alone may be equal."""
+    return "/".join(run.path.resolve().parts[-2:])

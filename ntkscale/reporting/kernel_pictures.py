@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from ntkscale.reporting.style import house_style
@@ -55,6 +56,9 @@ def draw_kernel_pictures(
             ax.grid(visible=False)
             ax.set_xlabel(f"{samples} [index]")
             ax.tick_params(labelsize=6.5)
+            # Shared by all pictures of the strip.
+            for axis in (ax.xaxis, ax.yaxis):
+                axis.set_major_locator(MaxNLocator(5, integer=True))
         axes[0].set_ylabel(f"{samples} [index]")
         figure.colorbar(colours, ax=list(axes), label="K(x, x') [1]", shrink=0.85, pad=0.01)
         if title:

@@ -111,10 +111,13 @@ class Table:
             "<tr>" + "".join(self._html_cell(*pair) for pair in enumerate(entries)) + "</tr>"
             for entries in self._entries()
         )
+        # Columns of words share the width of the page, numbers take what they need.
+        numbers = any(self._numeric(position) for position in range(len(self.columns)))
+        words = "" if numbers else ' class="words"'
         note = escape(self._footnote()).replace("\n", "<br>")
         foot = f'\n<p class="note">{note}</p>' if note else ""
         return (
-            f'<div class="table"><table>\n<caption>{escape(self.title)}</caption>\n'
+            f'<div class="table"><table{words}>\n<caption>{escape(self.title)}</caption>\n'
             f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table></div>{foot}"
         )
 
