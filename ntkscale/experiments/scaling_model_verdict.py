@@ -66,7 +66,8 @@ def judge(run: Run) -> Verdict:
         found = sgd_exponents(metrics, settings)
         note = (
             "Theory: the late law min(beta, 2 - 1/alpha), rich times max(1, 2 / (1 + beta)); of "
-            "lazy simulations the exact expectation in the same window."
+            "lazy simulations the exact expectation in the same window. Rich ones are read where "
+            "lazy ones still cross over to the late law: compare the row above."
         )
         tables.append(_table("One-pass SGD, mse ~ t^-exponent", found, LADDER_TOLERANCE, note))
         said.append(_words("SGD", found))
