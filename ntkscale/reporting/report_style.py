@@ -34,7 +34,7 @@ table {
   width: max-content; border-collapse: collapse; font-size: .9rem;
   font-variant-numeric: tabular-nums;
 }
-table.words { width: auto; }
+table.words { width: auto; } table.words td { min-width: 7rem; }
 caption { text-align: left; font-weight: 600; padding-bottom: .4rem; }
 th, td {
   max-width: 24rem; padding: .3rem 1rem .3rem 0; text-align: left; vertical-align: top;
