@@ -22,7 +22,7 @@ _ROUNDING = 1e-10
 
 
 class ExhaustedError(Exception):
-    """The neurons of a batch are too few for another direction."""
+    """The neurons of a batch are too few for all directions of a field."""
 
 
 @dataclass(frozen=True)
@@ -95,10 +95,8 @@ class Layer:
         Args:
             count: rows.
             weak: of these, the last are independent samples and no more. They are for directions so
-                weak that the error of sampling them does not matter.
-
-        Raises:
-            ExhaustedError: so many directions are taken that the rest would be no Gaussian noise.
+                weak that the error of sampling them does not matter. So are all rows once half of
+                the neurons' dimensions are taken, as what is left would be no Gaussian noise.
         """
         noise = torch.randn(
             count,
@@ -107,24 +105,24 @@ class Layer:
             device=self.generator.device,
             dtype=torch.float64,
         )
-        strong = count - weak
+        strong = min(count - weak, self._room())
         if strong:
-            if 2 * (self.seen.count + strong) > self.size:
-                raise ExhaustedError(
-                    f"{self.seen.count + strong} directions for {self.size} neurons a batch"
-                )
             noise[:strong] = _orthonormal(_without(noise[:strong], self.seen.rows))
             self.seen.add(noise[:strong])
         return noise
 
     def see(self, directions: Float[Tensor, "new S"]) -> None:
         """Have later noise orthogonal to these directions too."""
-        rest = _without(directions, self.seen.rows)
+        rest = _without(directions[: self._room()], self.seen.rows)
         values, mix = torch.linalg.eigh(rest @ rest.T / self.size)
         new = values > _ROUNDING
         if bool(new.any()):
             rest = (mix[:, new] * values[new].rsqrt()).T @ rest
             self.seen.add(_orthonormal(_without(rest, self.seen.rows)))
+
+    def _room(self) -> int:
+        """How many more directions can be kept in mind."""
+        return max(self.size // 2 - self.seen.count, 0)
 
 
 class Span:
