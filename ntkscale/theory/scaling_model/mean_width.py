@@ -8,9 +8,14 @@ over them do not fluctuate as N grows, and their means follow from one complex e
     1/N sum_j 1 / (s_j - z) = 1 / kappa
     sum_j b_j^2 / (s_j - z) = sum_k power_k lambda_k / (lambda_k + kappa)
 
-whose imaginary parts just above the real axis are the densities. At z = 0 it is the equation of
-`plateau`. (Marchenko & Pastur 1967; for the model arXiv 2402.01092 at gamma = 0. That the rich flow
-needs nothing more is derived in this room's README.)
+whose imaginary parts just above the real axis are the densities. There, at an angle a, an
+eigenvalue looks like a peak in log s with tails a exp(-|log s|). Far below a strong mode they would
+be all there is, and its loss would end as a / t. At the angle 2 a they are twice as high: the
+densities taken are those at a minus half of those at 2 a. They are positive, and what is left of
+the tails is of order a^3 exp(-2 |log s|).
+
+At z = 0 the equation is that of `plateau`. (Marchenko & Pastur 1967; for the model arXiv 2402.01092
+at gamma = 0. That the rich flow needs nothing more is derived in this room's README.)
 """
 
 from functools import lru_cache
@@ -23,7 +28,8 @@ from ntkscale.theory.scaling_model.plateau import plateau
 from ntkscale.theory.scaling_model.spectrum import Spectrum
 
 ANGLE = 4e-3
-"""Of z above the real axis: the relative resolution of the densities, in s."""
+"""Of z above the real axis: the relative resolution of the densities, in s. Twice that as well."""
+ANGLES = (2 * ANGLE, ANGLE)
 POINTS = 4
 """Points of s that make one row."""
 _TURN = 0.6  # factor from angle to angle on the way from the negative axis
@@ -60,12 +66,16 @@ def mean_at_width(spectrum: Spectrum, width: int) -> Spectrum:
     s = np.exp(np.arange(high, low, -per_row))
     # Tasks and gammas share their kernel, and kappa knows of nothing else.
     kappa = _kept(lam.tobytes(), count.tobytes(), spectrum.tail_trace, width, s.tobytes())
-    power = np.empty(len(s))
-    for part in _parts(len(s), len(lam)):
-        weight = (spectrum.power * lam / (lam + kappa[part, None])).sum(axis=1)
-        power[part] = np.maximum(np.imag(weight), 0.0)
-    # The density of s rho(s) decays on both sides of the spectrum also where it is smeared.
-    modes = np.maximum(np.imag(s * np.exp(1j * ANGLE) / kappa), 0.0)
+    power, modes = np.zeros((2, len(s)))
+    for one, own in zip(ANGLES, kappa, strict=True):
+        # The first tails are sin(angle) high and have to cancel.
+        share = 1.0 if one == ANGLE else -np.sin(ANGLE) / np.sin(one)
+        for part in _parts(len(s), len(lam)):
+            weight = (spectrum.power * lam / (lam + own[part, None])).sum(axis=1)
+            power[part] += share * np.imag(weight)
+        # s rho(s), as it decays on both sides of the spectrum also where it is smeared.
+        modes += share * np.imag(s * np.exp(1j * one) / own)
+    power, modes = np.maximum(power, 0.0), np.maximum(modes, 0.0)
     # Both sums are known.
     power *= (spectrum.total_power - limit.mse) / power.sum()
     modes *= width / modes.sum()
@@ -118,15 +128,15 @@ def single_modes(spectrum: Spectrum, count: int) -> Spectrum:
 
 
 @lru_cache(maxsize=32)
-def _kept(lam: bytes, count: bytes, tail: float, width: int, s: bytes) -> Complex[ndarray, "G"]:
+def _kept(lam: bytes, count: bytes, tail: float, width: int, s: bytes) -> Complex[ndarray, "2 G"]:
     return _solve(np.frombuffer(lam), np.frombuffer(count), tail, width, np.frombuffer(s))
 
 
 def _solve(
     lam: Float[ndarray, "M"], count: Float[ndarray, "M"], tail: float, width: int, s: ndarray
-) -> Complex[ndarray, "G"]:
-    """kappa at z = s exp(i ANGLE), followed from the negative axis, where it is real."""
-    found = np.empty(len(s), dtype=complex)
+) -> Complex[ndarray, "2 G"]:
+    """kappa at z = s exp(i ANGLES), followed from the negative axis, where it is real."""
+    found = np.empty((len(ANGLES), len(s)), dtype=complex)
     for part in _parts(len(s), len(lam)):
         own = s[part]
 
@@ -143,20 +153,21 @@ def _solve(
             if (np.abs(kappa - before) <= 1e-10 * np.abs(kappa)).all():
                 break
         angle = np.pi
-        while angle > ANGLE:
-            angle = max(angle * _TURN, ANGLE)
-            z = own * np.exp(1j * angle)
-            for _ in range(2):
+        for row, last in enumerate(ANGLES):
+            while angle > last:
+                angle = max(angle * _TURN, last)
+                z = own * np.exp(1j * angle)
+                for _ in range(2):
+                    kappa = improve(kappa, z)
+            z = own * np.exp(1j * last)
+            for _ in range(4):
                 kappa = improve(kappa, z)
-        z = own * np.exp(1j * ANGLE)
-        for _ in range(4):
-            kappa = improve(kappa, z)
-        moved = np.abs(improve(kappa, z) - kappa)
-        if not (moved <= 1e-8 * np.abs(kappa)).all() or (np.imag(kappa) > 0).any():
-            raise ArithmeticError(
-                "the spectrum at finite width was not found; use fewer modes_per_decade."
-            )
-        found[part] = kappa
+            moved = np.abs(improve(kappa, z) - kappa)
+            if not (moved <= 1e-8 * np.abs(kappa)).all() or (np.imag(kappa) > 0).any():
+                raise ArithmeticError(
+                    "the spectrum at finite width was not found; use fewer modes_per_decade."
+                )
+            found[row, part] = kappa
     return found
 
 
