@@ -28,7 +28,7 @@ def test_flows_are_the_mean_of_draws(alpha: float, beta: float, gamma: float) ->
 
 
 def test_strong_modes_have_no_tails() -> None:
-    # Fast laws before any width is felt: a smeared first mode would add 1e-3 / t, three times this and more.
+    # Fast laws before width is felt: a smeared first mode would add 1e-3 / t, three times this.
     width, times = 2**15, np.geomspace(100, 1000, 4)
     own = sm.flow(sm.mean_at_width(rows(3.0, 2.2, width), width), 0.0, times).mse
     endless = sm.solve(3.0, 2.2, 0.0, times)
