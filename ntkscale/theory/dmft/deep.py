@@ -50,15 +50,16 @@ def solve(
         samples: neurons of all batches together.
         seed: of the neurons.
         tolerance: mean square, relative to a field's, of what spans of fields may leave out;
-            1 / samples unless given, which keeps it below the Monte-Carlo error. A smaller one
+            1 / samples unless given, so that both errors fall as samples^(-1/2). A smaller one
             means more directions and time. ReLU's gradients jump, so their spans have nearly as
             many directions as fields, T (P + P_test) C; more than samples / 11 cannot be had.
         fields: neurons whose h and z are returned, at all times and points.
         progress: called with times done and their number, over all batches.
 
     Returns:
-        The solution. `standard_error` has the scatter of batches and, in quadrature, a bound on
-        what `tolerance` leaves out: .3 sqrt(tolerance) of a kernel. Responses act on fields within
+        The solution. `standard_error` has the scatter of batches and, in quadrature, an estimate of
+        what `tolerance` leaves out: .3 sqrt(tolerance) of a kernel, read off linear networks, of
+        which single kernels were off by up to .46 sqrt(tolerance). Responses act on fields within
         the span of directions of share above 16 / samples: sums against g and phi are meaningful,
         single entries where fields at neighbouring times are nearly equal are not.
 
