@@ -295,7 +295,8 @@ def _draw_slopes(ladders: Sequence[Ladder], folder: Path) -> Picture:
                 style = "-" if own.kind == "mean" else ":"
                 what = "mean over A_0" if own.kind == "mean" else "draws"
                 name = f"gamma = {own.gamma:g}, {what}"
-                at = own.found.width
+                # Noise may send the best width back and forth on its way up.
+                at = np.maximum.accumulate(own.found.width)
                 ax.plot(at, own.found.slope, style, color=colour, label=name)
                 if own.sampled:
                     ax.fill_between(
