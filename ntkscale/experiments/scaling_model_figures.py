@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -304,7 +304,9 @@ def _draw_best(
     ax.legend(fontsize=6.5)
 
 
-def _axes(ax: Axes, title: str, legend: str = "lower left") -> None:
+def _axes(
+    ax: Axes, title: str, legend: Literal["lower left", "upper right"] = "lower left"
+) -> None:
     ax.set(xscale="log", yscale="log", xlabel=_TIME, ylabel=_MSE, title=title)
     ax.legend(fontsize=6.5, loc=legend)
 
