@@ -1,6 +1,7 @@
 """A convolutional network for small images."""
 
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -18,7 +19,8 @@ class CNN(Network):
 
     Convolutions are 3 x 3 with padding 1, pooling averages 2 x 2. Mean-field: a convolution is
     divided by sqrt(9 C_in), the read-out by gamma0 times its fan-in N (H // 4) (W // 4), which is
-    the N of gamma; all weights are N(0, 1).
+    the N of gamma; all weights are N(0, 1). With ``readout="global"`` features are averaged over
+    pixels in place of flattened, and the fan-in is N.
 
     Parameters, in order: ``conv1``, ``bias1``, ``conv2``, ``bias2``, ``readout``; biases one per
     channel.
@@ -28,6 +30,7 @@ class CNN(Network):
         image_size: side of the image, or (height, width), at least 4.
         outputs: C.
         width: channels of both convolutions.
+        readout: ``"flatten"`` or ``"global"``, as in `theory.infinite_width.cnn_kernels`.
         activation, bias, gamma0, parameterization, centered, normalised, seed, dtype: as in `MLP`.
 
     Raises:
@@ -47,6 +50,7 @@ class CNN(Network):
         parameterization: Parameterization = "mean-field",
         centered: bool = True,
         normalised: bool | None = None,
+        readout: Literal["flatten", "global"] = "flatten",
         seed: int = 0,
         dtype: torch.dtype = torch.float32,
     ) -> None:
@@ -57,7 +61,9 @@ class CNN(Network):
             raise ValueError(
                 f"two poolings need images of at least 4 x 4, got {height} x {breadth}."
             )
-        features = width * (height // 4) * (breadth // 4)
+        if readout not in ("flatten", "global"):
+            raise ValueError(f"unknown readout {readout!r}: choose flatten or global.")
+        features = width * ((height // 4) * (breadth // 4) if readout == "flatten" else 1)
         phi = named_activation(activation)
         scales = scaling(parameterization, features, gamma0)
 
@@ -72,6 +78,7 @@ class CNN(Network):
         super().__init__(gaussian(weights, seed), scales, centered=centered, dtype=dtype)
         self.in_channels, self.image_size, self.outputs = in_channels, (height, breadth), outputs
         self.width, self.activation, self.bias = width, phi, bias
+        self.readout_over = readout
         self.normalised = normalisation(
             normalised, power=phi.power, depth=2, explicit=scales.explicit
         )
@@ -103,6 +110,15 @@ class CNN(Network):
         first = F.conv2d(x * self._factors[0], tensors["conv1"], tensors.get("bias1"), padding=1)
         h = F.avg_pool2d(self.activation(first), 2) * self._factors[1]
         second = F.conv2d(h, tensors["conv2"], tensors.get("bias2"), padding=1)
-        h = F.avg_pool2d(self.activation(second), 2).flatten(1)
+        h = self._read(second)
         readout = F.linear(h, tensors["readout"]) * self._phi_scale
         return {"conv1": first, "conv2": second}, readout
+
+    def last_features(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n F"]:
+        """What the read-out sums, at the present parameters; their Gram matrix over F is Phi^2."""
+        second = self.preactivations(x)["conv2"]
+        return self._read(second) * self._phi_scale
+
+    def _read(self, second: Float[Tensor, "n N h w"]) -> Float[Tensor, "n F"]:
+        h = F.avg_pool2d(self.activation(second), 2)
+        return h.mean((2, 3)) if self.readout_over == "global" else h.flatten(1)

@@ -1,5 +1,6 @@
 """CNN and ResNet against sums over pixels written out."""
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -42,6 +43,20 @@ def test_cnn_is_the_definition() -> None:
     h = halve((2 / 3) ** 0.5 * convolve(h, p["conv2"], None).relu() ** 2)
     expected = h.reshape(3, features) @ p["readout"].T / (0.6 * features)
     torch.testing.assert_close(squared(x), expected)
+
+
+def test_a_cnn_may_average_over_pixels() -> None:
+    seed = int(torch.randint(10**6, ()))
+    options = {"width": 6, "gamma0": 0.6, "centered": False, "seed": seed, "dtype": torch.float64}
+    net = CNN(1, 9, 2, readout="global", **options)  # pyright: ignore[reportArgumentType]
+    x = torch.randn(3, 1, 9, 9, dtype=torch.float64)
+    p = {name: value.detach() for name, value in net.named_parameters()}
+    h = halve(convolve(x, p["conv1"], None).relu())
+    h = halve(convolve(h, p["conv2"], None).relu()).mean((2, 3))
+    torch.testing.assert_close(net.last_features(x), h)
+    torch.testing.assert_close(net(x), h @ p["readout"].T / (0.6 * 6))
+    with pytest.raises(ValueError, match="unknown readout"):
+        CNN(1, 9, 2, width=3, readout="max")  # pyright: ignore[reportArgumentType]
 
 
 def test_resnet_is_the_definition() -> None:
