@@ -1,4 +1,6 @@
-"""Theory of infinite width against networks that it has not seen: `python -m benchmarks.dmft_networks`.
+"""Theory of infinite width against networks that it has not seen.
+
+    OMP_NUM_THREADS=1 python -m benchmarks.dmft_networks
 
 For every depth, activation and gamma0 a new data set is drawn, the mean-field equations are solved
 and networks of several widths and seeds are trained. A line says how far the kernels of the last
@@ -24,6 +26,7 @@ POINTS, DIMENSION = 6, 10
 
 
 def main() -> None:
+    """The table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--depth", type=int, nargs="+", default=[1, 2, 3, 4])
     parser.add_argument("--activation", nargs="+", default=["tanh", "gelu", "relu"])
@@ -49,7 +52,9 @@ def main() -> None:
         frames.append(errors.with_columns(case=pl.lit(number)))
         passed, total = passed + _say(errors, theory, depth, name, gamma0, began), total + 1
         del x
-    print(f"\n{passed} of {total} within {BOUND:.0%} + 2 standard errors of theory and of the seeds")
+    print(
+        f"\n{passed} of {total} within {BOUND:.0%} + 2 standard errors of theory and of the seeds"
+    )
     pooled = pl.concat(frames)
     kernels = pooled.filter(pl.col("kernel") != "outputs")
     for part in ("all", "final"):

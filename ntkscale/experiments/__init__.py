@@ -14,6 +14,8 @@ from ntkscale.experiments import (
     compute_optimal_verdict,
     coordinate_check,
     coordinate_check_verdict,
+    dmft,
+    dmft_verdict,
     images,
     images_verdict,
     scaling_model,
@@ -58,4 +60,5 @@ EXPERIMENTS: dict[str, Experiment] = {
         compute_optimal.run,
         compute_optimal_verdict.judge,
     ),
+    dmft.EXPERIMENT: Experiment(dmft.DmftSettings, dmft.run, dmft_verdict.judge),
 }
