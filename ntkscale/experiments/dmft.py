@@ -65,7 +65,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "cnn": {
         "activation": "relu",
         "depth": (2,),
-        "gamma0": (0.3, 1.0, 2.0),
+        "gamma0": (0.1, 0.3, 1.0),
         "num_train": 1000,
         "data": "fashion-mnist",
         "width": (16, 32, 64),

@@ -72,6 +72,7 @@ def _train(
     """All seeds of a width; rows of test mse, test error and alignment."""
     task = two_classes(settings)
     assert task.test_inputs is not None and task.test_targets is not None
+    tested, wanted = task.test_inputs, task.test_targets
     aligned, targets = task.test_inputs[:_ALIGNED], task.test_targets[:_ALIGNED].double()
     rows: list[Row] = []
     statuses: list[str] = []
@@ -91,16 +92,15 @@ def _train(
         @torch.no_grad()
         def look(trainer: Trainer, seed: int = seed, network: CNN = network) -> None:
             features = network.last_features(aligned).double()
-            outputs = outputs_on(network, task.test_inputs)
-            assert task.test_targets is not None
+            outputs = outputs_on(network, tested)
             rows.append(
                 {
                     "kind": "network",
                     "seed": seed,
                     "time": trainer.time,
                     "mse": trainer.evaluate()["mse"],
-                    "test_mse": float((task.test_targets - outputs).square().mean()),
-                    "test_error": float((task.test_targets * outputs <= 0).double().mean()),
+                    "test_mse": float((wanted - outputs).square().mean()),
+                    "test_error": float((wanted * outputs <= 0).double().mean()),
                     "alignment": float(ntk.alignment(features @ features.T, targets)),
                 }
             )

@@ -113,8 +113,8 @@ def _kernels(run: Run, settings: DmftSettings, frame: pl.DataFrame) -> tuple[Tab
         "single networks over all times, mean and 95 % interval over seeds; theory: .5.",
     )
     said = (
-        f"{near} of {total} final kernels of width {widest:,} differ from theory by at most {BOUND:.0%} "
-        f"and its own error, {unclear} more by what the seeds leave open."
+        f"{near} of {total} final kernels of width {widest:,} differ from theory by at most "
+        f"{BOUND:.0%} and its own error, {unclear} more by what the seeds leave open."
     )
     return table, said + (f" Theory stopped early: {'; '.join(stopped)}" if stopped else "")
 
