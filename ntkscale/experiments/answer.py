@@ -38,6 +38,7 @@ class Answer:
     Attributes:
         task: what was learned and by what.
         starts: alpha and beta read off the initial kernels, one a seed; empty: not measured.
+        given: alpha and beta where the task is defined by them; a solved curve has no seeds then.
         gains: exponent in time of the rich network minus that of the lazy one, one a seed.
         ratios: mse of the rich network over that of the lazy one at `equal_time`, one a seed.
         equal_time: flow time at which both are read.
@@ -51,6 +52,7 @@ class Answer:
 
     task: str
     starts: Sequence[SourceCapacity] = ()
+    given: tuple[float, float] | None = None
     gains: Sequence[float] = ()
     ratios: Sequence[float] = ()
     equal_time: float = float("nan")
@@ -67,7 +69,8 @@ class Answer:
         if self.unknown or not ratios:
             return f"cannot be told: {self.unknown or 'not measured'}"
         if len(ratios) == 1:
-            return "yes, by one seed" if ratios[0] < 1 else "no, by one seed"
+            seed = ", by one seed" if self.given is None else ""
+            return f"{'yes' if ratios[0] < 1 else 'no'}{seed}"
         low, high = _ratio(ratios).interval or (0.0, np.inf)
         if low < 1 < high:
             return f"cannot be told: {len(ratios)} seeds do not agree well enough"
@@ -79,12 +82,17 @@ class Answer:
         return dict(zip(COLUMNS, said, strict=True))
 
     def _middle(self) -> tuple[float, float]:
+        if self.given is not None:
+            return self.given
         return (
             float(np.mean([start.alpha for start in self.starts])),
             float(np.mean([start.beta for start in self.starts])),
         )
 
     def _regime(self) -> str:
+        if self.given is not None:
+            alpha, beta = self.given
+            return f"{regime(alpha, beta)}: alpha {alpha:g}, beta {beta:g}"
         if not self.starts:
             return "-"
         alpha = _hull([(start.alpha, start.alpha_interval) for start in self.starts])
@@ -108,7 +116,7 @@ class Answer:
         if self.window is not None:
             span = f"t = {_plain(self.window[0])} .. {_plain(self.window[1])}"
             parts = [f"power law in {span}" if self.holds else f"no power law in {span}"]
-        elif self.unknown:
+        elif self.unknown or self.given is not None:
             parts = []
         if np.isfinite(self.plateau):
             parts.append(f"levels off at t = {_plain(self.plateau)}")
@@ -117,7 +125,7 @@ class Answer:
         return "; ".join(parts) or "-"
 
     def _next(self) -> str:
-        if not self.starts:
+        if not self.starts and self.given is None:
             return "-"
         said = predict(*self._middle())
         rich = self.helps.startswith("yes")
@@ -136,7 +144,8 @@ def answer_table(answers: Sequence[tuple[str, Answer]]) -> Table:
         "Four questions",
         list(COLUMNS),
         [answer.row(run) for run, answer in answers],
-        "Regime: alpha and beta of the initial kernel, intervals over seeds and windows. Help: mse "
+        "Regime: alpha and beta of the initial kernel, intervals over seeds and windows, or as "
+        "given to the solvable model. Help: mse "
         f"of the rich network (gamma0 >= {RICH:g}) over that of the lazy one (gamma0 <= {LAZY:g}, "
         "or the exact flow of K_0) at equal flow time, and difference of their exponents; mean and "
         "95 % interval over seeds. How far: where the rich network's exponent was read, and what "

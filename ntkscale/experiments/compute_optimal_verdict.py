@@ -8,11 +8,13 @@ import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 
+from ntkscale.experiments.answer import Answer
 from ntkscale.experiments.compute_optimal import (
     ComputeOptimalSettings,
     best_width,
     with_batches,
 )
+from ntkscale.experiments.crossings import at_time
 from ntkscale.experiments.settings import restore
 from ntkscale.experiments.verdict import Verdict
 from ntkscale.reporting import (
@@ -122,7 +124,33 @@ def judge(run: Run) -> Verdict:
                 figures=[_draw_slopes(ladders, folder)] if ladders else [],
             ),
         ],
+        answers=list(_answers(ladders, settings.alpha)),
     )
+
+
+def _answers(ladders: Sequence[Ladder], alpha: float) -> Iterator[Answer]:
+    """Of every task the draws at the largest width: the richest against the lazy ones."""
+    draws = [one for one in ladders if one.kind == "draws" and one.curves]
+    for beta in dict.fromkeys(one.beta for one in draws):
+        own = {one.gamma: one.curves for one in draws if one.beta == beta}
+        richest = max(own)
+        if 0.0 not in own or richest == 0:
+            continue
+        width = max(set(own[richest]) & set(own[0.0]), default=0)
+        if not width:
+            continue
+        (times, rich), (base, lazy) = own[richest][width], own[0.0][width]
+        last = min(times[-1], base[-1])
+        after, before = times > 0, base > 0
+        yield Answer(
+            task=f"solvable model, beta = {beta:g}, N = {width:,}, gamma = {richest:g} against 0",
+            given=(alpha, beta),
+            ratios=[
+                at_time(last, times[after], r[after]) / at_time(last, base[before], z[before])
+                for r, z in zip(rich, lazy, strict=False)
+            ],
+            equal_time=float(last),
+        )
 
 
 def ladders_of(metrics: pl.DataFrame, settings: ComputeOptimalSettings) -> Iterator[Ladder]:

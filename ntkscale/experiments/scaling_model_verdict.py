@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ntkscale.experiments.scaling_model import ScalingModelSettings, expand
+from ntkscale.experiments.scaling_model_answers import solved_answers
 from ntkscale.experiments.scaling_model_figures import (
     draw_data,
     draw_exponents,
@@ -90,6 +91,7 @@ def judge(run: Run) -> Verdict:
         summary=" ".join(said),
         tables=tables,
         sections=sections,
+        answers=list(solved_answers(metrics, settings)),
     )
 
 

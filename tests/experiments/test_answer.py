@@ -116,3 +116,12 @@ def test_means_over_seeds() -> None:
     assert entry.interval == pytest.approx((interval.low, interval.high))
     assert mean_over_seeds([2.0], [(1.0, 3.0)]).interval == (1.0, 3.0)
     assert mean_over_seeds([math.nan]).text == "-"
+
+
+def test_solved_curves_have_no_seeds_and_given_exponents():
+    answer = Answer("solved", given=(1.5, 0.5), ratios=[0.2], gains=[0.17], equal_time=1e4)
+    row = answer.row("a run")
+    assert row["which regime?"] == "hard: alpha 1.5, beta 0.5"
+    assert row["does feature learning help?"].startswith("yes; mse x 0.20 at t = 10,000")
+    assert row["how far does the curve hold?"] == "-"
+    assert row["where to put 10 times the compute?"].endswith("(rich law)")
