@@ -70,8 +70,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "data": "fashion-mnist",
         "width": (16, 32, 64),
         "seed": (0, 1),
-        "steps": 400,
-        "learning_rate": 1.0,
+        "steps": 500,
+        "learning_rate": 0.5,
     },
 }
 """What each preset makes of options that are not given; `tanh` is the defaults."""
