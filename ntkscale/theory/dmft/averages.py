@@ -16,9 +16,6 @@ a batch's mean field is of order 1/S."""
 SMALLEST_GAMMA0 = 1e-3
 """Smaller ones are solved at this one. Kernels differ by its square, 1e-6 of themselves."""
 
-DIVERGED = 1e3
-"""A loss this many times the one at the start is an instability, not a transient."""
-
 Product = tuple[Float[Tensor, "m r"], Float[Tensor, "r n"]]
 
 
@@ -220,11 +217,3 @@ def check_sampling(problem: Problem, samples: int, fields: int) -> Float[Tensor,
     if not 0 <= fields <= samples:
         raise ValueError(f"fields must be between 0 and samples = {samples}, got {fields}.")
     return vectors[:, solid] * values[solid].sqrt()
-
-
-def diverged(problem: Problem, time: int) -> str:
-    """What to say when the loss has diverged at a time."""
-    return (
-        f"Training diverges at time {float(problem.times[time]):.4g}, as a network's would; lower "
-        f"learning_rate (now {problem.learning_rate:g})."
-    )

@@ -7,7 +7,7 @@ import torch
 
 from ntkscale.theory.activations import Activation, Pointwise
 from ntkscale.theory.activations import activation as nonlinearity
-from ntkscale.theory.dmft.averages import BATCHES, Averages, check_sampling, diverged
+from ntkscale.theory.dmft.averages import BATCHES, Averages, check_sampling
 from ntkscale.theory.dmft.deep_march import March
 from ntkscale.theory.dmft.problem import Array, Loss, pose
 from ntkscale.theory.dmft.solution import Solution
@@ -109,7 +109,7 @@ def solve(
         while march.reached < averages.reached:
             try:
                 if not march.advance():
-                    why = diverged(problem, march.reached)
+                    why = problem.diverged(march.reached)
                     break
             except ExhaustedError as short:
                 why = (

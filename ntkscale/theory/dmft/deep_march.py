@@ -26,8 +26,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ntkscale.theory.activations import Activation
-from ntkscale.theory.dmft.averages import BATCHES, DIVERGED, SMALLEST_GAMMA0
-from ntkscale.theory.dmft.problem import Problem
+from ntkscale.theory.dmft.averages import BATCHES, SMALLEST_GAMMA0
+from ntkscale.theory.dmft.problem import DIVERGED, Problem
 from ntkscale.theory.dmft.span import Layer, Span
 
 _WEAK = 1e-3

@@ -22,13 +22,11 @@ from ntkscale.theory.activations import Activation, Pointwise
 from ntkscale.theory.activations import activation as nonlinearity
 from ntkscale.theory.dmft.averages import (
     BATCHES,
-    DIVERGED,
     SMALLEST_GAMMA0,
     Averages,
     check_sampling,
-    diverged,
 )
-from ntkscale.theory.dmft.problem import Array, Loss, Problem, pose
+from ntkscale.theory.dmft.problem import DIVERGED, Array, Loss, Problem, pose
 from ntkscale.theory.dmft.solution import Solution
 
 
@@ -103,7 +101,7 @@ def solve_two_layer(
         particles = _Particles(problem, phi, root, size, generator, kept)
         while particles.reached < averages.reached:
             if not particles.advance():
-                why = diverged(problem, particles.reached)
+                why = problem.diverged(particles.reached)
                 break
             if progress is not None:
                 done = batch * problem.num_times + particles.reached

@@ -145,7 +145,7 @@ def test_steps_too_large_end_with_what_was_reached() -> None:
         x, y, activation="relu", gamma0=1.0, learning_rate=80.0, steps=50, samples=2000
     )
     assert not solution.converged
-    assert "lower learning_rate" in solution.message
+    assert "smaller learning_rate" in solution.message
     assert 1 <= len(solution.times) == len(solution.phi[0]) < 51
 
 
