@@ -93,12 +93,13 @@ def test_networks_tend_to_the_kernel_as_their_width_to_the_minus_half(
             )
             found.append(net.gamma.detach() ** 2 * ntk.gram(net, x))
         stack = torch.stack(found)
-        errors.append(float((stack - limit).square().mean().sqrt()))
-        if width == 1024:
+        # The median network: those of ReLU^2 and ReLU^3 have heavy tails.
+        errors.append(float((stack - limit).flatten(1).norm(dim=1).median()))
+        if width == 512:
             # The mean over networks within 4 of its own standard errors, plus O(1 / N).
             spread = (stack.var(0).sum() / members).sqrt()
-            assert float((stack.mean(0) - limit).norm()) < 4 * float(spread) + 0.02 * limit.norm()
-    # 8^(1/2), of which forty networks and heavy tails (ReLU^2, ReLU^3) show half to twice.
+            assert float((stack.mean(0) - limit).norm()) < 4 * float(spread) + 0.03 * limit.norm()
+    # 8^(1/2), of which forty networks show half to twice.
     assert 0.5 < errors[0] / errors[1] / 8**0.5 < 2
 
 
