@@ -176,7 +176,8 @@ def test_spectrum_of_a_network_with_fewer_parameters_than_samples():
     steps: list[tuple[int, int]] = []
     found = k.top_eigenvalues(45, progress=lambda *at: steps.append(at))
     assert steps[-1][1] == 45
-    assert bool(found.converged.all())
+    # 38 parameters: what comes after has nothing but rounding for a residual.
+    assert bool(found.converged[:38].all())
     assert (found.values - exact[:45]).abs().max() <= 1e-7 * exact[0]
     gaps = torch.linalg.vector_norm(want @ found.vectors - found.vectors * found.values, dim=0)
     assert (gaps / found.values[0] - found.residuals).abs().max() < 1e-13
