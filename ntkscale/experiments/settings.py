@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import torch
-from tyro.conf import arg
+from tyro.conf import Suppress, arg
 
 # What `--help` calls a value: short, so that an option and its meaning share a line.
 Floats = Annotated[tuple[float, ...], arg(metavar="X ...")]
@@ -33,6 +33,8 @@ class Common:
     """where run folders go"""
     device: Annotated[Device, NAME] = "auto"
     """auto, cpu, cuda or mps"""
+    typed: Suppress[tuple[str, ...]] = ()
+    """options that were typed, which a preset must leave alone even where they are the default"""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ Settings = TypeVar("Settings", bound=Common)
 
 # Where a run lies, how it is logged and by how many processes say nothing of its result: a
 # run may be moved, or resumed with another --wandb, and stays the same run.
-_NOT_CONFIGURATION = frozenset({"name", "runs", "workers", "wandb"})
+_NOT_CONFIGURATION = frozenset({"name", "runs", "workers", "wandb", "typed"})
 
 
 def configuration(experiment: str, settings: Common) -> dict[str, Any]:
@@ -96,7 +98,11 @@ def resolve_device(device: Device) -> torch.device:
 def with_preset(settings: Settings, preset: Mapping[str, Any]) -> Settings:
     """The settings with a preset's values wherever none was given: what is typed wins."""
     defaults = {field.name: field.default for field in fields(settings)}
-    open_fields = {n: v for n, v in preset.items() if getattr(settings, n) == defaults[n]}
+    open_fields = {
+        name: value
+        for name, value in preset.items()
+        if name not in settings.typed and getattr(settings, name) == defaults[name]
+    }
     return replace(settings, **open_fields)
 
 

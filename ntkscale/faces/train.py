@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ntkscale import runs
 from ntkscale.experiments import EXPERIMENTS, Common
@@ -22,6 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else list(arguments)
     commands = {name: experiment.settings for name, experiment in EXPERIMENTS.items()}
     settings = parse(commands, words, program=PROGRAM, about=ABOUT)
+    options = [word.partition("=")[0][2:] for word in words if word.startswith("--")]
+    settings = replace(settings, typed=tuple(name.replace("-", "_") for name in options))
     return guarded(lambda: _train(settings), program=PROGRAM)
 
 

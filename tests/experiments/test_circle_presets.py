@@ -120,3 +120,12 @@ def test_a_run_of_an_earlier_version_is_refused_in_one_sentence(tmp_path: Path) 
     (old / "config.json").write_text(json.dumps(config))
     with pytest.raises(RunFolderError, match=r"earlier version.*--name"):
         settings_of(runs.load(old))
+
+
+def test_what_is_typed_wins_over_a_preset_even_where_it_is_the_default() -> None:
+    name, value = "draws", PRESETS["phases"]["draws"]
+    default = getattr(CircleSettings(), name)
+    assert value != default
+    assert getattr(expand(CircleSettings(preset="phases")), name) == value
+    typed = CircleSettings(preset="phases", typed=(name,))
+    assert getattr(expand(typed), name) == default
