@@ -16,8 +16,8 @@ from torch import Tensor
 
 from ntkscale.experiments.cells import cell_name
 from ntkscale.experiments.dmft import DmftSettings, grid
-from ntkscale.experiments.finite_width import at_times, errors, look_steps
-from ntkscale.experiments.wide_networks import Descent, average, train_networks
+from ntkscale.experiments.finite_width import at_times, errors, look_steps, same_times
+from ntkscale.experiments.wide_networks import SINGLE, Descent, average, train_networks
 from ntkscale.tasks import images
 from ntkscale.theory.dmft import (
     Solution,
@@ -34,7 +34,6 @@ TIMES = 11
 FIELDS = 2000
 """Neurons of theory that densities are drawn from."""
 FULL = "theory"
-_SINGLE = 0.05  # gamma0 from which float32 is precise enough
 
 Tell = Callable[[int, int], object]
 Row = dict[str, Any]
@@ -94,7 +93,7 @@ def descent(settings: DmftSettings, depth: int, gamma0: float) -> Descent:
         gamma0,
         settings.learning_rate,
         loss=settings.loss,
-        dtype=torch.float32 if gamma0 >= _SINGLE else torch.float64,
+        dtype=torch.float32 if gamma0 >= SINGLE else torch.float64,
     )
 
 
@@ -130,9 +129,11 @@ def _theory(
     """Every kind of theory: losses at all times; kernels and densities go to `solutions/`."""
     rows: list[Row] = []
     record: dict[str, Any] = {}
+    end = float("inf")
     for kind in kinds(settings):
         solution = _solution(settings, kind, depth, gamma0, tell)
         error = solution.standard_error.get("mse", torch.zeros_like(solution.mse))
+        known = "mse" in solution.standard_error
         for time, loss, mse, own in zip(
             solution.times.tolist(),
             solution.loss.tolist(),
@@ -140,8 +141,10 @@ def _theory(
             error.tolist(),
             strict=True,
         ):
-            rows.append({"kind": kind, "time": time, "loss": loss, "mse": mse, "mse_error": own})
+            row: Row = {"kind": kind, "time": time, "loss": loss, "mse": mse}
+            rows.append(row | ({"mse_error": own} if known else {}))
         if kind == FULL:
+            end = float(solution.times[-1])
             record = {
                 "converged": solution.converged,
                 "message": solution.message,
@@ -153,7 +156,8 @@ def _theory(
                 drawn = draw(solution, FIELDS, times=[0, len(solution.times) - 1])
                 ends = replace(ends, fields=drawn)
             ends.save(kept(folder, f"{kind} ends", depth, gamma0))
-        few = replace(at_times(solution, TIMES), fields=None)
+        # If the full theory ended early, the others are compared up to there.
+        few = replace(at_times(solution, TIMES, until=end), fields=None)
         few.save(kept(folder, kind, depth, gamma0))
     return rows, record
 
@@ -206,12 +210,14 @@ def _networks(
     mean = average(found)
     rows: list[Row] = []
     for seed, network in [*zip(settings.seed, found, strict=True), (None, mean)]:
-        for time, loss, mse in zip(
-            network.times.tolist(), network.loss.tolist(), network.mse.tolist(), strict=True
-        ):
-            rows.append({"kind": "network", "seed": seed, "time": time, "loss": loss, "mse": mse})
+        if seed is not None:
+            for time, loss, mse in zip(
+                network.times.tolist(), network.loss.tolist(), network.mse.tolist(), strict=True
+            ):
+                row: Row = {"kind": "network", "time": time, "loss": loss, "mse": mse}
+                rows.append(row | {"seed": seed})
         for kind, theory in theories.items():
-            if len(theory.times) == len(network.times):  # one that diverged has fewer
+            if same_times(theory, network):  # an approximation may end before the full theory
                 own = errors(network, theory)
                 rows += [{"kind": kind, "seed": seed, **row} for row in own]
     mean.save(kept(folder, "networks", depth, gamma0, width))

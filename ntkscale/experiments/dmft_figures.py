@@ -12,8 +12,13 @@ _TIME = "flow time t [sum of learning rates]"
 
 
 def draw_losses(frame: pl.DataFrame, settings: DmftSettings, folder: Path) -> Picture:
-    """Training mse of theory and of the widest networks, one panel for depths, one for gamma0."""
+    """Training mse of theory and of the widest networks, one panel for depths, one for gamma0.
+
+    With cross-entropy it is the loss that is optimised: |one-hot - f|^2 says nothing there.
+    """
     figure, axes = new_figure(2)
+    plain = settings.loss == "mse"
+    column, unit = ("mse", "target²") if plain else ("loss", "nats")
     deepest, richest = settings.depth[-1], settings.gamma0[-1]
     with house_style():
         for ax, chosen, title in (
@@ -23,14 +28,19 @@ def draw_losses(frame: pl.DataFrame, settings: DmftSettings, folder: Path) -> Pi
             for (depth, gamma0), colour in zip(chosen, ladder(len(chosen)), strict=True):
                 own = frame.filter((pl.col("depth") == depth) & (pl.col("gamma0") == gamma0))
                 theory = own.filter((pl.col("kind") == FULL) & pl.col("width").is_null())
-                ax.plot(theory["time"], theory["mse"], "--", color=colour, linewidth=1.2)
+                ax.plot(theory["time"], theory[column], "--", color=colour, linewidth=1.2)
+                if plain and "mse_error" in theory.columns:
+                    middle, error = theory["mse"], theory["mse_error"]
+                    # A log axis has no room for what reaches zero.
+                    low = (middle - error).clip(lower_bound=0.1 * middle)
+                    ax.fill_between(
+                        theory["time"], low, middle + error, color=colour, alpha=0.2, linewidth=0
+                    )
                 nets = own.filter(
-                    (pl.col("kind") == "network")
-                    & (pl.col("width") == settings.width[-1])
-                    & pl.col("seed").is_not_null()
+                    (pl.col("kind") == "network") & (pl.col("width") == settings.width[-1])
                 )
                 over = nets.group_by("time").agg(
-                    mean=pl.col("mse").mean(), sd=pl.col("mse").std().fill_null(0.0)
+                    mean=pl.col(column).mean(), sd=pl.col(column).std().fill_null(0.0)
                 )
                 over = over.sort("time")
                 name = f"L = {depth}" if ax is axes[0] else f"gamma0 = {gamma0:g}"
@@ -38,13 +48,14 @@ def draw_losses(frame: pl.DataFrame, settings: DmftSettings, folder: Path) -> Pi
                     over["time"], over["mean"], yerr=over["sd"], fmt="o", markersize=3,
                     color=colour, elinewidth=0.8, label=name,
                 )  # fmt: skip
-            ax.set(xlabel=_TIME, ylabel="mse [target²]", yscale="log", title=title)
+            ax.set(xlabel=_TIME, ylabel=f"{column} [{unit}]", yscale="log", title=title)
             ax.legend(fontsize=6.5)
+    band = " with its standard error" if plain else ""
     return Picture(
         save_figure(figure, folder, "losses")[0],
-        "Training mse against flow time, theory and networks.",
-        f"Dashed: theory. Points: networks of width {settings.width[-1]:,}, mean and standard "
-        "deviation over seeds.",
+        f"Training {column} against flow time, theory and networks.",
+        f"Dashed: theory{band}. Points: networks of width {settings.width[-1]:,}, mean and "
+        "standard deviation over seeds.",
     )
 
 
@@ -107,8 +118,8 @@ def draw_approximations(frame: pl.DataFrame, settings: DmftSettings, folder: Pat
         nets = frame.filter(
             (pl.col("kind") == "network")
             & (pl.col("gamma0") == rich)
+            & (pl.col("depth") == settings.depth[-1])
             & (pl.col("width") == widest)
-            & pl.col("seed").is_not_null()
         )
         over = nets.group_by("time").agg(pl.col("mse").mean()).sort("time")
         axes[0].plot(over["time"], over["mse"], "ko", markersize=3, label=f"networks, N = {widest}")
@@ -125,7 +136,13 @@ def draw_approximations(frame: pl.DataFrame, settings: DmftSettings, folder: Pat
 
 
 def draw_cnn(frame: pl.DataFrame, settings: DmftSettings, folder: Path) -> Picture:
-    """Test mse, test error and alignment in time; colour is gamma0, line is width."""
+    """Test mse, test error and alignment in time; colour is gamma0, line is width.
+
+    Args:
+        frame: rows of the networks that did not diverge.
+        settings: of the run.
+        folder: where the picture goes.
+    """
     figure, axes = new_figure(3)
     styles = ("-", "--", ":", "-.")
     with house_style():
@@ -149,5 +166,5 @@ def draw_cnn(frame: pl.DataFrame, settings: DmftSettings, folder: Path) -> Pictu
     return Picture(
         save_figure(figure, folder, "cnn")[0],
         "Test mse, test error and alignment of CNNs for several gamma0 and widths.",
-        "Means over seeds. Curves of one colour should lie on each other.",
+        "Means over seeds that did not diverge. Curves of one colour should lie on each other.",
     )

@@ -5,6 +5,7 @@ alignment with theory and its relative error. Fluctuations of a network are of o
 so is its error; the mean over seeds is nearer.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -23,6 +24,8 @@ Row = dict[str, float | int | str | None]
 
 CONFIDENCE = 0.95
 _FIT_WIDTHS = 5  # what `fit_power_law` needs
+_LEAST_WIDTHS = 3  # two points lie on a line whatever they are
+_STRAIGHT = 0.9  # r^2 below which log(error) against log(width) is called no line
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,8 @@ class Slope:
         exponent: p of error ~ width^-p.
         interval: 95 %.
         r_squared: share of the variance of log(mean error) that the law explains.
-        reason: why there is no law; empty: nothing against it.
+        reason: why there is no law; empty: nothing against it. There is none with fewer than three
+            widths, r^2 below .9, or an interval that holds 0; the exponent is kept, flagged.
         widths: first and last.
     """
 
@@ -86,9 +90,12 @@ def compare(
         progress: called with steps done and their number, over all networks.
 
     Raises:
-        ValueError: the solution's times are no whole numbers of steps; its points, layers or gamma0
-            are not those of `descent`.
+        ValueError: no width or no seed; the solution's times are no whole numbers of steps; its
+            points, layers or gamma0 are not those of `descent`. A solution of the lazy limit
+            (gamma0 = 0) is compared with networks of any gamma0.
     """
+    if not len(widths) or not len(seeds):
+        raise ValueError("no widths or no seeds: give at least one of each.")
     looks = look_steps(solution, descent)
     rows: list[Row] = []
     means: dict[int, Solution] = {}
@@ -121,22 +128,56 @@ def look_steps(solution: Solution, descent: Descent) -> list[int]:
         )
     points = len(torch.as_tensor(descent.x))
     points += 0 if descent.x_test is None else len(torch.as_tensor(descent.x_test))
-    same = solution.depth == descent.depth and solution.phi[0].shape[1] == points
-    # Solutions of the lazy limit are compared with networks of any gamma0.
-    if not same:
+    if solution.depth != descent.depth or solution.phi[0].shape[1] != points:
         raise ValueError(
             f"the solution has {solution.depth} layers and {solution.phi[0].shape[1]} points, "
             f"networks {descent.depth} and {points}; solve what they learn."
         )
+    if solution.gamma0 and not math.isclose(solution.gamma0, descent.gamma0):
+        raise ValueError(
+            f"the solution has gamma0 = {solution.gamma0:g}, networks {descent.gamma0:g}; solve "
+            "what they learn."
+        )
     return [int(look) for look in looks]
 
 
-def at_times(solution: Solution, count: int) -> Solution:
+def same_times(one: Solution, other: Solution) -> bool:
+    """Whether two solutions are at the same times; one that ended early is not."""
+    return one.times.shape == other.times.shape and torch.allclose(
+        one.times.cpu(), other.times.cpu(), rtol=1e-6, atol=1e-9
+    )
+
+
+def standard_error_of_mean(single: Sequence[float], mean: float) -> float:
+    """Relative standard error of the mean of networks, from errors against theory.
+
+    The mean of e^2 over networks is the square of their mean's error and their variance about that
+    mean, so distances to theory give the scatter, however far theory is.
+
+    Args:
+        single: relative errors e of single networks.
+        mean: that of the mean of their kernels.
+
+    Returns:
+        nan for one network, whose scatter is not known, and where a network diverged.
+    """
+    if len(single) < 2:
+        return math.nan
+    squares = sum(error**2 for error in single) / len(single)
+    return math.sqrt(max(squares - mean**2, 0.0) / (len(single) - 1))
+
+
+def at_times(solution: Solution, count: int, *, until: float = math.inf) -> Solution:
     """The solution at `count` of its times, evenly spread, the first and the last among them.
 
     Responses are left out: sums over them need every time.
+
+    Args:
+        solution: any.
+        count: how many times, or all if there are fewer.
+        until: the last time that counts, for comparison with one that ended early.
     """
-    last = len(solution.times) - 1
+    last = max(int((solution.times <= until * (1 + 1e-9)).sum()), 1) - 1
     count = min(count, last + 1)
     kept = sorted({round(i * last / max(count - 1, 1)) for i in range(count)})
 
@@ -223,13 +264,26 @@ def _slope(
         half = student.ppf(0.5 + CONFIDENCE / 2, count - 1) * each.std(ddof=1) / count**0.5
         mean = float(each.mean())
         interval = (mean - float(half), mean + float(half))
-        return Slope(kernel, part, mean, interval, goodness, "", ends)
+        reason = _against(len(widths), goodness, interval)
+        return Slope(kernel, part, mean, interval, goodness, reason, ends)
     if len(widths) < _FIT_WIDTHS:
         reason = f"one seed needs {_FIT_WIDTHS} widths for an interval"
         slope = -float(np.polyfit(np.log(widths), logs, 1)[0])
         return Slope(kernel, part, slope, (-np.inf, np.inf), goodness, reason, ends)
     fit = fit_power_law(widths, error[:, 0], window=(widths[0], widths[-1]))
-    return Slope(kernel, part, fit.exponent, fit.interval, goodness, fit.reason, ends)
+    reason = fit.reason or _against(len(widths), goodness, fit.interval)
+    return Slope(kernel, part, fit.exponent, fit.interval, goodness, reason, ends)
+
+
+def _against(widths: int, goodness: float, interval: tuple[float, float]) -> str:
+    """What speaks against a power law; empty if nothing does."""
+    if widths < _LEAST_WIDTHS:
+        return f"fewer than {_LEAST_WIDTHS} widths"
+    if not goodness >= _STRAIGHT:
+        return f"r^2 {goodness:.2f}"
+    if interval[0] <= 0 <= interval[1]:
+        return "interval holds 0"
+    return ""
 
 
 def _distance(one: Tensor, other: Tensor) -> dict[str, float]:

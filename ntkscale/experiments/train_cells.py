@@ -130,7 +130,8 @@ def open_folder(experiment: str, settings: Common) -> RunFolder:
 def new_folder_unless_refused(experiment: str, settings: Common) -> Iterator[RunFolder]:
     """`open_folder`; a folder that is new goes again where its options turn out to be impossible.
 
-    The same options would be refused again: nothing of it could ever be finished.
+    The same options would be refused again: nothing of it could ever be finished. Once a cell is
+    done the folder stays, whatever goes wrong later.
     """
     path = _run_path(experiment, settings)
     made = [one for one in (path, path.parent, settings.runs) if not one.exists()]
@@ -138,8 +139,9 @@ def new_folder_unless_refused(experiment: str, settings: Common) -> Iterator[Run
     try:
         yield folder
     except ValueError:
+        begun = folder.results()
         folder.close()
-        if path in made:
+        if path in made and not begun:
             shutil.rmtree(path)
             for one in made[1:]:
                 if not any(one.iterdir()):

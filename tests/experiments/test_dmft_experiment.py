@@ -2,13 +2,19 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
+import numpy as np
+import polars as pl
 import pytest
 
 from ntkscale import runs
-from ntkscale.experiments import EXPERIMENTS, dmft, dmft_cells
+from ntkscale.experiments import EXPERIMENTS, dmft, dmft_cells, dmft_verdict
 from ntkscale.experiments.dmft import DmftSettings, expand, grid
+from ntkscale.experiments.dmft_cnn_verdict import judge_cnn
+from ntkscale.experiments.finite_width import at_times
+from ntkscale.theory.dmft import Solution
 
 TINY = DmftSettings(
     num_train=3,
@@ -32,6 +38,11 @@ LINEAR = replace(
 )
 
 
+CNN = DmftSettings(
+    preset="cnn", data="digits", width=(4, 6), num_train=40, steps=10, seed=(0, 1), name="c"
+)
+
+
 def judged(settings: DmftSettings) -> tuple[runs.Run, str, int]:
     run = runs.load(dmft.run(settings).path)
     verdict = EXPERIMENTS["dmft"].judge(run)
@@ -44,14 +55,14 @@ def test_theory_and_networks_are_judged_from_their_files(tmp_path: Path) -> None
     run, said, pictures = judged(replace(TINY, runs=tmp_path, name="a"))
     assert run.finished
     assert "of 10 final kernels of width 64" in said
-    assert pictures == 2
+    assert pictures == 4
     assert len(list((run.path / "solutions").iterdir())) == 2 * (3 + 2 + 1)
 
 
 def test_approximations(tmp_path: Path) -> None:
     run, said, pictures = judged(replace(LINEAR, runs=tmp_path, name="b"))
     assert "gradient independence" in said
-    assert pictures == 3
+    assert pictures == 5
     assert set(run.metrics["kind"].to_list()) == {"network", *dmft_cells.kinds(expand(LINEAR))}
 
 
@@ -68,26 +79,150 @@ def test_a_killed_run_ends_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(dmft_cells, "_networks", stopped)
         dmft.run(settings)
+    # Theory of the second gamma0 is not solved, networks of the largest width are not trained.
+    verdict = dmft_verdict.judge(runs.load(tmp_path / "dmft" / "killed"))
+    assert "No network of width 64 is trained yet. The run is not finished" in verdict.summary
     again = dmft.run(settings).path
     for name in ("metrics.jsonl", "results.json"):
         assert (again / name).read_bytes() == (whole / name).read_bytes()
 
 
 def test_cnn(tmp_path: Path) -> None:
-    settings = DmftSettings(
-        preset="cnn",
-        data="digits",
-        gamma0=(0.5,),
-        width=(4, 6),
-        num_train=40,
-        steps=10,
-        runs=tmp_path,
-        name="c",
-    )
-    run, said, pictures = judged(replace(settings, depth=(2,)))
-    assert "Test mse of widths 4 and 6" in said
+    settings = replace(CNN, gamma0=(0.5,), runs=tmp_path)
+    run, said, pictures = judged(settings)
+    ends = run.metrics.filter(pl.col("time") == pl.col("time").max())
+    mean = {w: ends.filter(pl.col("width") == w)["test_mse"].mean() for w in (4, 6)}
+    low, high = sorted(float(str(one)) for one in mean.values())
+    assert f"Test mse of widths 4 and 6 differs by {high / low - 1:.1%} at gamma0 = 0.5 (" in said
+    # One width has nothing to be compared with.
+    alone = judged(replace(settings, width=(4,), steps=3, name="d"))[1]
+    assert "differ" not in alone
     assert pictures == 1
     assert {"test_mse", "test_error", "alignment"} <= set(run.metrics.columns)
+
+
+def test_cnns_that_diverge_are_counted(tmp_path: Path) -> None:
+    settings = replace(CNN, learning_rate=1e6, gamma0=(0.5,), runs=tmp_path)
+    run, said, _ = judged(settings)
+    assert {end for r in run.results.values() for end in r["status"]} == {"diverged"}
+    assert "4 of 4 networks diverged" in said and "differ" not in said
+
+
+def test_width_is_compared_with_gamma0(tmp_path: Path) -> None:
+    settings = replace(CNN, gamma0=(0.1, 2.0), runs=tmp_path)
+    run, said, _ = judged(settings)
+    ends = run.metrics.filter(pl.col("time") == pl.col("time").max())
+    at = ends.filter(pl.col("width") == 6).group_by("gamma0").agg(pl.col("test_mse").mean())
+    low, high = sorted(at["test_mse"].to_list())
+    assert f"that of gamma0 at width 6 by {high / low - 1:.1%}: width matters" in said
+    # A network that diverged is left out and counted, the others go on being compared.
+    results = {name: dict(r) for name, r in run.results.items()}
+    name = next(n for n, r in results.items() if (r["gamma0"], r["width"]) == (2.0, 4))
+    results[name]["status"] = ["diverged", "finished"]
+    changed = cast(runs.Run, SimpleNamespace(results=results))
+    trained, table, said = judge_cnn(changed, expand(settings), run.metrics)
+    assert len(trained) < len(run.metrics)
+    assert [row["seeds"].text for row in table.rows].count("1 of 2 diverged") == 1  # pyright: ignore
+    assert "1 of 8 networks diverged" in said and "differs by" in said
+
+
+def with_errors(
+    settings: DmftSettings, run: runs.Run, mean: float | None, single: list[float | None]
+) -> tuple[Any, str]:
+    """Entry of the first kernel and the summary, if networks had these errors."""
+    seeds = dict(zip(settings.seed, single, strict=True))
+    errors = [
+        None if kernel is None else mean if seed is None else seeds[seed]
+        for kernel, seed in run.metrics.select("kernel", "seed").rows()
+    ]
+    frame = run.metrics.with_columns(error=pl.Series(errors, dtype=pl.Float64))
+    table, said = dmft_verdict._kernels(run, expand(settings), frame)
+    return table.rows[0]["mean of networks"], said
+
+
+def test_marks_of_kernels(tmp_path: Path) -> None:
+    settings = replace(TINY, runs=tmp_path, name="m", gamma0=(1.0,))
+    run = runs.load(dmft.run(settings).path)
+    assert with_errors(settings, run, 0.02, [0.5, 0.4])[0].mark == "pass"
+    # Networks on one side of theory by far more than they scatter: no excuse.
+    off = float(np.random.default_rng().uniform(2, 300))
+    entry, said = with_errors(settings, run, off, [off * 1.001, off * 0.999])
+    assert entry.mark == "fail" and "5 by more" in said
+    assert with_errors(settings, run, 0.2, [0.4, 0.4])[0].mark == "rough"
+    entry, said = with_errors(settings, run, None, [None, 0.4])
+    assert entry.mark == "fail" and entry.value == "diverged: 1 of 2"
+    alone = replace(settings, seed=(0,), name="n")
+    run = runs.load(dmft.run(alone).path)
+    assert with_errors(alone, run, 50.0, [50.0])[0].mark == "rough"
+
+
+def test_an_approximation_that_is_missing_fails_and_the_full_theory_is_not_judged(
+    tmp_path: Path,
+) -> None:
+    settings = expand(replace(LINEAR, runs=tmp_path, name="a"))
+    run = runs.load(dmft.run(settings).path)
+    kind = "gradient independence"
+    for change in (
+        pl.when(pl.col("kind") == kind).then(None).otherwise(pl.col("error")),
+        # One kernel that is not finite is enough.
+        pl.when((pl.col("kind") == kind) & (pl.col("kernel") == "g1"))
+        .then(None)
+        .otherwise(pl.col("error")),
+    ):
+        table, said = dmft_verdict._approximations(run.metrics.with_columns(error=change), settings)
+        assert f"{kind} from 0.5 on" in said
+        rows: dict[str, Any] = {str(row["theory"]): row for row in table.rows}
+        assert rows[kind]["gamma0 = 1"].value == "none"
+        assert rows[kind]["gamma0 = 1"].mark == "fail"
+        assert rows[dmft_cells.FULL]["gamma0 = 1"].mark is None
+    gone, _ = dmft_verdict._approximations(run.metrics.filter(pl.col("kind") != kind), settings)
+    rows = {str(row["theory"]): row for row in gone.rows}
+    assert rows[kind]["gamma0 = 1"].mark == "fail"
+
+
+def test_theories_are_compared_up_to_where_the_full_one_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    solve = dmft_cells._solution
+
+    def early(settings: DmftSettings, kind: str, *rest: Any) -> Solution:
+        found = solve(settings, kind, *rest)
+        ends = {dmft_cells.FULL: 4, "gradient independence": 2}
+        last = ends.get(kind, settings.steps)
+        return at_times(found, last + 1, until=float(found.times[last]))
+
+    monkeypatch.setattr(dmft_cells, "_solution", early)
+    settings = replace(LINEAR, gamma0=(1.0,), runs=tmp_path, name="e")
+    run, said, _ = judged(settings)
+    errors = run.metrics.filter(pl.col("kernel").is_not_null())
+    # What ends later is cut, what ends earlier is not compared at wrong times.
+    assert set(errors["kind"].to_list()) == set(dmft_cells.kinds(settings)) - {
+        "gradient independence"
+    }
+    static = Solution.load(dmft_cells.kept(run.path, "static NTK", 2, 1.0))
+    full = Solution.load(dmft_cells.kept(run.path, dmft_cells.FULL, 2, 1.0))
+    assert static.times.tolist() == full.times.tolist() and len(full.times) == 5
+    assert "gradient independence from 1 on" in said
+
+
+def test_cross_entropy_is_drawn_as_the_loss(tmp_path: Path) -> None:
+    settings = replace(TINY, loss="cross-entropy", gamma0=(1.0,), runs=tmp_path, name="x")
+    verdict = dmft_verdict.judge(runs.load(dmft.run(settings).path))
+    assert "Training loss" in verdict.sections[0].figures[0].alt
+
+
+def test_a_finished_cell_is_never_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    networks = dmft_cells._networks
+
+    def broken(*arguments: Any) -> Any:
+        if arguments[3] == 64:
+            raise np.linalg.LinAlgError("no convergence")
+        return networks(*arguments)
+
+    monkeypatch.setattr(dmft_cells, "_networks", broken)
+    with pytest.raises(np.linalg.LinAlgError):
+        dmft.run(replace(TINY, runs=tmp_path, name="kept"))
+    assert len(runs.load(tmp_path / "dmft" / "kept").results) == 2
 
 
 def test_all_depths_at_the_last_gamma0_and_all_gamma0_at_the_last_depth() -> None:
@@ -105,6 +240,7 @@ def test_all_depths_at_the_last_gamma0_and_all_gamma0_at_the_last_depth() -> Non
         ({"preset": "cnn", "data": "digits", "depth": (4,)}, "--depth"),
         ({"preset": "approximations", "loss": "cross-entropy"}, "--loss"),
         ({"steps": 1}, "--steps"),
+        ({"device": "cuda"}, "--device"),
     ],
 )
 def test_what_is_refused(change: dict, words: str, tmp_path: Path) -> None:

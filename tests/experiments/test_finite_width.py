@@ -9,7 +9,15 @@ import pytest
 import torch
 
 from ntkscale import ntk
-from ntkscale.experiments.finite_width import at_times, compare, errors, final, slopes
+from ntkscale.experiments.finite_width import (
+    at_times,
+    compare,
+    errors,
+    final,
+    same_times,
+    slopes,
+    standard_error_of_mean,
+)
 from ntkscale.experiments.wide_networks import Descent, average, train_networks
 from ntkscale.networks import MLP
 from ntkscale.theory.activations import activation
@@ -96,8 +104,15 @@ def test_wide_linear_networks_are_near_theory_and_nearer_the_wider() -> None:
         compare(theory, replace(descent, learning_rate=0.3), widths=(8,), seeds=(0,))
     with pytest.raises(ValueError, match="layers"):
         compare(theory, replace(descent, depth=3), widths=(8,), seeds=(0,))
+    with pytest.raises(ValueError, match=r"gamma0 = 1, networks 0\.5"):
+        compare(theory, replace(descent, gamma0=0.5), widths=(8,), seeds=(0,))
+    for empty in ({"widths": (), "seeds": (0,)}, {"widths": (8,), "seeds": ()}):
+        with pytest.raises(ValueError, match="at least one of each"):
+            compare(theory, descent, **empty)
+    lazy = replace(theory, gamma0=0.0)
+    assert compare(lazy, descent, widths=(8,), seeds=(0,)).errors.height
     with pytest.raises(ValueError, match="limit of no network"):
-        compare(theory, replace(descent, gamma0=0.0), widths=(8,), seeds=(0,))
+        compare(lazy, replace(descent, gamma0=0.0), widths=(8,), seeds=(0,))
 
 
 def test_momentum_is_that_of_theory() -> None:
@@ -120,6 +135,9 @@ def test_a_solution_at_some_of_its_times() -> None:
     assert torch.equal(few.g[0], theory.g[0][kept][:, :, :, kept])
     assert torch.equal(final(few.g[0]), theory.g[0][-1, :, :, -1])
     assert len(at_times(theory, 100).times) == 9
+    early = at_times(theory, 3, until=float(theory.times[4]))
+    assert early.times.tolist() == theory.times[[0, 2, 4]].tolist()
+    assert same_times(few, few) and not same_times(few, early)
     for row in errors(few, few):
         assert row["error"] == 0
         assert row["alignment"] == pytest.approx(1)
@@ -157,3 +175,37 @@ def test_slopes_of_errors_that_follow_a_law() -> None:
     assert alone[0].exponent == pytest.approx(0.5, abs=0.1)
     short = [row for row in rows if row["seed"] == 2 and row["width"] < 300]
     assert slopes(pl.DataFrame(short))[0].reason
+    assert all(slope.reason == "" for slope in slopes(pl.DataFrame(rows)))
+
+
+def test_what_is_no_law() -> None:
+    rng = np.random.default_rng()
+    table = [
+        {"width": w, "seed": s, "kernel": "phi1", "part": "all", "error": w**-0.5}
+        for w in (16, 64, 256, 1024)
+        for s in range(4)
+    ]
+    two = pl.DataFrame([row for row in table if row["width"] < 100])
+    assert slopes(two)[0].reason == "fewer than 3 widths"
+    # A plateau, with a ripple: a line explains little of it.
+    ripple = {16: 1.0, 64: 1.1, 256: 1.0, 1024: 1.1}
+    flat = [row | {"error": ripple[row["width"]]} for row in table]
+    assert slopes(pl.DataFrame(flat))[0].reason.startswith("r^2")
+    # Means that fall, seeds that do not agree on it.
+    power = dict(enumerate(rng.permutation([2.0, -0.5, 0.1, -0.2])))
+    wild = [row | {"error": row["width"] ** -power[row["seed"]]} for row in table]
+    assert slopes(pl.DataFrame(wild))[0].reason
+
+
+def test_the_error_of_a_mean_is_read_off_distances_to_anything() -> None:
+    rng = np.random.default_rng()
+    count = int(rng.integers(2, 9))
+    networks = rng.normal(size=(count, 30)) + rng.normal(size=30)
+    theory = networks.mean(0) + rng.uniform(0, 100) * rng.normal(size=30)
+    size = np.linalg.norm(theory)
+    single = np.linalg.norm(networks - theory, axis=1) / size
+    mean = np.linalg.norm(networks.mean(0) - theory) / size
+    direct = np.sqrt(networks.var(0, ddof=1).sum() / count) / size
+    found = standard_error_of_mean(single.tolist(), float(mean))
+    assert found == pytest.approx(direct, rel=1e-4)
+    assert np.isnan(standard_error_of_mean([0.3], 0.3))

@@ -1,0 +1,112 @@
+"""Pictures of `train.py dmft` from the run's `solutions/`: what neurons see, and whole kernels.
+
+As in arXiv 2205.09653, figure 1: densities of preactivations at the start and the end (b, c), the
+kernels of the last time (d, g), and kernels traced over points at all pairs of times (e, h).
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+
+from ntkscale.experiments.dmft import DmftSettings
+from ntkscale.experiments.dmft_cells import FULL, kept
+from ntkscale.experiments.finite_width import same_times
+from ntkscale.reporting import COLOURS, Picture, house_style, new_figure, save_figure
+from ntkscale.theory.dmft import Solution
+
+_BINS = 60
+
+
+def draw_densities(run: Path, settings: DmftSettings, folder: Path) -> list[Picture]:
+    """Densities of h of every layer, deepest and richest; none before networks are trained."""
+    depth, gamma0, width = settings.depth[-1], settings.gamma0[-1], settings.width[-1]
+    paths = [
+        kept(run, f"{FULL} ends", depth, gamma0),
+        kept(run, "network ends", depth, gamma0, width),
+    ]
+    if not all(path.exists() for path in paths):
+        return []
+    theory, network = (Solution.load(path).fields for path in paths)
+    if theory is None or network is None:
+        return []
+    figure, axes = new_figure(depth)
+    with house_style():
+        for layer, ax in enumerate(axes):
+            both = [one.h[layer] for one in (theory, network)]
+            reach = float(torch.cat([h.abs().flatten() for h in both]).quantile(0.999))
+            edges = np.linspace(-reach, reach, _BINS + 1)
+            for moment, colour, when in ((0, COLOURS[0], "start"), (-1, COLOURS[1], "end")):
+                for h, style, name in zip(
+                    both, ("--", "-"), ("theory", f"one network, N = {width:,}"), strict=True
+                ):
+                    counts, _ = np.histogram(h[moment].flatten().numpy(), bins=edges)
+                    density = counts / (h[moment].numel() * np.diff(edges))
+                    ax.stairs(
+                        np.where(density > 0, density, np.nan),
+                        edges,
+                        baseline=None,
+                        color=colour,
+                        linestyle=style,
+                        linewidth=1.1,
+                        label=f"{name}, {when}",
+                    )
+            ax.set(
+                xlabel=f"preactivation h of layer {layer + 1} [1]",
+                ylabel="density [1]",
+                yscale="log",
+                title=f"layer {layer + 1}",
+            )
+        axes[0].legend(fontsize=6)
+    return [
+        Picture(
+            save_figure(figure, folder, "densities")[0],
+            "Densities of preactivations at the start and the end, theory and a network.",
+            f"L = {depth}, gamma0 = {gamma0:g}; all training points together. Dashed: theory.",
+        )
+    ]
+
+
+def draw_kernels(run: Path, settings: DmftSettings, folder: Path) -> list[Picture]:
+    """Final Phi and G of the last and the first layer, and traced Phi, theory beside networks."""
+    depth, gamma0, width = settings.depth[-1], settings.gamma0[-1], settings.width[-1]
+    paths = [kept(run, FULL, depth, gamma0), kept(run, "networks", depth, gamma0, width)]
+    if not all(path.exists() for path in paths):
+        return []
+    theory, network = (Solution.load(path) for path in paths)
+    if not same_times(theory, network) or theory.g[0].ndim != 4:
+        return []  # ended early; with several outputs G has no one picture
+    last = float(theory.times[-1])
+    pairs = [
+        (f"Phi^{depth}, t = {last:.3g}", [s.phi[-1][-1, :, -1] for s in (theory, network)]),
+        (f"G^1, t = {last:.3g}", [s.g[0][-1, :, -1] for s in (theory, network)]),
+        (
+            f"mean over points of Phi^{depth}(t, s)",
+            [torch.einsum("tmsm->ts", s.phi[-1]) / s.num_train for s in (theory, network)],
+        ),
+    ]
+    figure, axes = new_figure(2, len(pairs))
+    names = ("theory", f"mean of {len(settings.seed)} networks, N = {width:,}")
+    with house_style():
+        for row, (title, kernels) in enumerate(pairs):
+            largest = max(float(k.abs().max()) for k in kernels)
+            signed = any(bool((k < 0).any()) for k in kernels)
+            scale = Normalize(-largest if signed else 0.0, largest)
+            colours = ScalarMappable(scale, "RdBu_r" if signed else "viridis")
+            in_time = row == len(pairs) - 1
+            extent = (0.0, last, last, 0.0) if in_time else None
+            for ax, kernel, name in zip(axes[2 * row :], kernels, names, strict=False):
+                ax.imshow(kernel.numpy(), norm=scale, cmap=colours.cmap, extent=extent)
+                ax.grid(visible=False)
+                what = ("flow time s", "flow time t") if in_time else ("point [index]",) * 2
+                ax.set(xlabel=what[0], ylabel=what[1], title=f"{title}, {name}")
+            figure.colorbar(colours, ax=axes[2 * row : 2 * row + 2], label="kernel [1]", shrink=0.8)
+    return [
+        Picture(
+            save_figure(figure, folder, "kernels")[0],
+            "Kernels of theory beside those of networks.",
+            f"L = {depth}, gamma0 = {gamma0:g}; one colour scale a row.",
+        )
+    ]
