@@ -48,6 +48,8 @@ class Answer:
         resolved: flow time beyond which a lazy network learns modes that the kernel's samples do
             not resolve, k(t) > M / 3; nan: not known.
         plateau: flow time at which a curve was seen to level off; nan: none was seen.
+        one_pass: learned by batches that are seen once, whose noise sets how the loss of a
+            super-easy task falls with compute; else by full batches or gradient flow.
     """
 
     task: str
@@ -61,6 +63,7 @@ class Answer:
     holds: bool = False
     resolved: float = float("nan")
     plateau: float = float("nan")
+    one_pass: bool = False
 
     @property
     def helps(self) -> str:
@@ -127,7 +130,7 @@ class Answer:
     def _next(self) -> str:
         if not self.starts and self.given is None:
             return "-"
-        said = predict(*self._middle())
+        said = predict(*self._middle(), batches=self.one_pass)
         rich = self.helps.startswith("yes")
         time = said.best_time_rich if rich else said.best_time_lazy
         width = said.best_width_rich if rich else said.best_width_lazy

@@ -132,7 +132,8 @@ def _answers(ladders: Sequence[Ladder], alpha: float) -> Iterator[Answer]:
     """Of every task the draws at the largest width: the richest against the lazy ones."""
     draws = [one for one in ladders if one.kind == "draws" and one.curves]
     for beta in dict.fromkeys(one.beta for one in draws):
-        own = {one.gamma: one.curves for one in draws if one.beta == beta}
+        same = [one for one in draws if one.beta == beta]
+        own = {one.gamma: one.curves for one in same}
         richest = max(own)
         if 0.0 not in own or richest == 0:
             continue
@@ -150,6 +151,7 @@ def _answers(ladders: Sequence[Ladder], alpha: float) -> Iterator[Answer]:
                 for r, z in zip(rich, lazy, strict=False)
             ],
             equal_time=float(last),
+            one_pass=same[0].batches,
         )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from ntkscale.experiments.answer import LAZY, RICH, Answer
 from ntkscale.experiments.crossings import at_time, levels_off
-from ntkscale.experiments.images import ImagesSettings
+from ntkscale.experiments.images import ImagesSettings, is_full_batch
 from ntkscale.experiments.images_measures import Start
 from ntkscale.experiments.images_prediction import Predicted
 
@@ -16,7 +16,9 @@ def image_answers(
 ) -> list[Answer]:
     """One answer for every width.
 
-    Of several rich gamma0 the one with the lowest loss at equal time speaks; lazy is the smallest.
+    The largest gamma0 speaks for the rich ones, as on the circle, the smallest is lazy; both are
+    read at the last time that all their seeds reached. The lowest of several ratios would be a
+    choice made with the answer in sight.
     """
     widths = sorted({start.width for start in begun} | {one.cell.width for one in found})
     return [
@@ -24,12 +26,16 @@ def image_answers(
             [start for start in begun if start.width == width],
             [one for one in found if one.cell.width == width],
             f"{settings.data}, {settings.model} of width {width}",
+            not is_full_batch(settings, settings.size)
+            and settings.steps * settings.batch_size <= settings.size,
         )
         for width in widths
     ]
 
 
-def _answer(begun: Sequence[Start], found: Sequence[Predicted], task: str) -> Answer:
+def _answer(
+    begun: Sequence[Start], found: Sequence[Predicted], task: str, one_pass: bool
+) -> Answer:
     starts = [start.measured for start in begun if start.measured is not None]
     third = [start.eigenvalues[max(len(start.eigenvalues) // 3, 1) - 1] for start in begun]
     resolved = 1 / float(np.mean(third)) if third and min(third) > 0 else float("nan")
@@ -48,11 +54,11 @@ def _answer(begun: Sequence[Start], found: Sequence[Predicted], task: str) -> An
     elif not ladder:
         unknown = f"no rich run (gamma0 >= {RICH:g})"
     if unknown:
-        return Answer(task=task, starts=starts, unknown=unknown, resolved=resolved)
-    pairs, time = min(
-        ((own, _last_common(own)) for own in ladder),
-        key=lambda entry: float(np.mean(np.log(_ratios(*entry)))),
-    )
+        return Answer(
+            task=task, starts=starts, unknown=unknown, resolved=resolved, one_pass=one_pass
+        )
+    pairs = ladder[-1]
+    time = _last_common(pairs)
     slopes = [one.level_slope for one, _ in pairs if one.level_slope is not None]
     return Answer(
         task=f"{task}, gamma0 = {pairs[0][0].cell.gamma0:g} against {lazy:g}",
@@ -71,6 +77,7 @@ def _answer(begun: Sequence[Start], found: Sequence[Predicted], task: str) -> An
         resolved=resolved,
         # The first plateau of all seeds; nan, for none, is ignored.
         plateau=float(np.fmin.reduce([levels_off(one.times, one.observed) for one, _ in pairs])),
+        one_pass=one_pass,
     )
 
 

@@ -278,7 +278,5 @@ def near_theory(results: Sequence[dict[str, Any]], name: str, tolerance: float) 
 
 def expected(result: dict[str, Any], name: str) -> float:
     """Compute exponent of theory for what was solved: rich networks saw no batches."""
-    says = predict(result["alpha"], result["beta"])
-    if name == "rich" and says.regime == "super-easy":
-        return says.alpha * says.beta / (says.alpha * says.beta + 1.0)
+    says = predict(result["alpha"], result["beta"], batches=name == "lazy")
     return says.compute_lazy if name == "lazy" else says.compute_rich

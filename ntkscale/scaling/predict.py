@@ -1,5 +1,6 @@
 """Every scaling exponent that alpha and beta predict, lazy and rich."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -42,7 +43,8 @@ class Prediction:
         batch_transient_rich: the same in the time of a rich network.
         width_transient_lazy: min(1, beta) - 1/alpha; the term (1/N) t^-r.
         width_transient_rich: the same in the time of a rich network.
-        compute_lazy, compute_rich: r_C, of the compute C = N t at the best N.
+        compute_lazy, compute_rich: r_C, of the compute C = N t at the best N; without batches it is
+            alpha beta / (alpha beta + 1) on every task but a rich hard one.
         best_width_lazy, best_width_rich: n in N*(C) ~ C^n.
         best_time_lazy, best_time_rich: s in t*(C) ~ C^s, with n + s = 1.
         data_noisy: alpha beta / (alpha beta + 1), of P with label noise and early stopping.
@@ -81,8 +83,15 @@ class Prediction:
     kernel_growth: float
 
 
-def predict(alpha: float, beta: float) -> Prediction:
+def predict(alpha: float, beta: float, *, batches: bool = True) -> Prediction:
     """Predict every exponent from the capacity ``alpha`` and the source ``beta``.
+
+    Args:
+        alpha: of eigenvalue_k ~ k^-alpha.
+        beta: of power above k ~ eigenvalue_k^beta.
+        batches: learned by one-pass SGD, whose noise decides the compute optimum and the crossovers
+            of super-easy tasks. False: by gradient flow or full batches, where such a task balances
+            t^-beta against the width's transient, as an easy one does.
 
     Feature learning rescales time: a rich network's exponents in t are the lazy ones times
     2 / (1 + beta) on a hard task (beta < 1), the same otherwise; those in N and P do not change.
@@ -112,8 +121,11 @@ def predict(alpha: float, beta: float) -> Prediction:
     seen = max(alpha, 1.0)
     batch = max(0.0, 2.0 - 1.0 / alpha)
     width = min(1.0, beta) - 1.0 / seen
-    lazy = _compute_optimum(place, seen, beta, batch, beta)
-    rich = _compute_optimum(place, seen, beta, batch, beta * faster)
+    # Without the batches' term a super-easy task is balanced as an easy one.
+    balance = "easy" if place == "super-easy" and not batches else place
+    falls = batch if batches else math.inf
+    lazy = _compute_optimum(balance, seen, beta, batch, beta)
+    rich = _compute_optimum(balance, seen, beta, batch, beta * faster)
     return Prediction(
         alpha=alpha,
         beta=beta,
@@ -136,8 +148,8 @@ def predict(alpha: float, beta: float) -> Prediction:
         stop_time_lazy=seen / (seen * beta + 1.0),
         stop_time_rich=seen / (seen * beta + 1.0) / faster,
         lazy_to_rich=1.0 / (1.0 - beta) if place == "hard" else None,
-        crossovers_lazy=_crossovers(place, seen, beta, batch, 1.0),
-        crossovers_rich=_crossovers(place, seen, beta, batch, faster),
+        crossovers_lazy=_crossovers(balance, seen, beta, falls, 1.0),
+        crossovers_rich=_crossovers(balance, seen, beta, falls, faster),
         kernel_growth=(1.0 - beta) / (1.0 + beta) if beta < 1.0 else 0.0,
     )
 

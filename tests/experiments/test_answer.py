@@ -69,6 +69,14 @@ def test_compute_goes_where_theory_says(ratio: float, law: str) -> None:
     assert row[NEXT].endswith(f"({law} law)")
 
 
+def test_batches_decide_where_the_compute_of_a_super_easy_task_goes() -> None:
+    alpha, beta = 1.5, float(np.random.default_rng().uniform(1.5, 2.5))
+    # (eta / B) t^-(2 - 1/alpha) and t^-(1 - 1/alpha) / N are equal at N = t; flow: see `predict`.
+    for once, exponent in ((True, 1 - 1 / (2 * alpha)), (False, alpha * beta / (alpha * beta + 1))):
+        said = Answer("t", given=(alpha, beta), one_pass=once).row("run")[NEXT]
+        assert f"mse x {10**-exponent:.2f} (lazy law)" in said
+
+
 def test_a_regime_that_seeds_do_not_settle_is_named_twice() -> None:
     row = Answer("task", starts=[start(1.5, 0.85), start(1.5, 1.2)]).row("run")
     assert row[COLUMNS[2]].startswith("hard or easy: alpha 1.5")

@@ -163,3 +163,24 @@ def test_what_is_compared() -> None:
     assert compared(replace(once, steps=11), True) == "training"
     assert compared(replace(once, steps=11, augmentation="shift"), True) == "test"
     assert compared(SETTINGS, True) == "training"
+
+
+def test_the_largest_gamma0_speaks_for_the_rich_ones(
+    begun: list[Start], found: list[Predicted], power: float
+) -> None:
+    # A network that stops early, ahead of all others, and one that is richer and slower.
+    slow = TIMES[TIMES < 1e3]
+    more = [cell(2.0, own.seed, slow, lazy_curve(own, slow)) for own in begun]
+    both = [one.cell for one in found] + more
+    said = answer(begun, predict_images(both, begun, SETTINGS))
+    assert "gamma0 = 2 against" in said.task
+    assert said.equal_time == slow[-1]
+    assert said.ratios == pytest.approx([1.0, 1.0], rel=0.02)
+
+
+def test_whether_batches_are_seen_once(begun: list[Start], found: list[Predicted]) -> None:
+    once = replace(SETTINGS, method="sgd", size=1000, steps=10, batch_size=100)
+    assert image_answers(begun, found, once)[0].one_pass
+    assert image_answers(begun, [], once)[0].one_pass
+    for other in (SETTINGS, replace(once, steps=11), replace(once, batch_size=1000, steps=1)):
+        assert not image_answers(begun, found, other)[0].one_pass

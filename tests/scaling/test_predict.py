@@ -64,6 +64,34 @@ def test_compute_optimum_balances_the_terms_of_the_loss(alpha, beta):
         assert found == pytest.approx((-slopes[0], slopes[1]), abs=2e-3)
 
 
+@pytest.mark.parametrize("alpha", [1.2, 1.5, 3.0])
+def test_without_batches_a_super_easy_task_is_balanced_as_an_easy_one(alpha):
+    """The best N of t^-beta + t^-(1 - 1/alpha) / N, by brute force."""
+    beta = 2 - 1 / alpha + float(np.random.default_rng().uniform(0.05, 1.0))
+    says, sgd = predict(alpha, beta, batches=False), predict(alpha, beta)
+    best = []
+    for log_c in (200.0, 300.0):
+        log_n = np.linspace(0, log_c, 200_001)
+        log_t = log_c - log_n
+        values = np.exp(-beta * log_t) + np.exp(-log_n - (1 - 1 / alpha) * log_t)
+        at = int(np.argmin(values))
+        best.append((np.log(values[at]), log_n[at]))
+    slopes = (np.array(best[1]) - np.array(best[0])) / 100.0
+    assert (says.compute_lazy, says.best_width_lazy) == pytest.approx(
+        (-slopes[0], slopes[1]), abs=2e-3
+    )
+    assert (
+        says.compute_lazy == says.compute_rich == pytest.approx(alpha * beta / (alpha * beta + 1))
+    )
+    assert says.compute_lazy > sgd.compute_lazy and says.regime == sgd.regime == "super-easy"
+    assert all("batch" not in cross.before + cross.after for cross in says.crossovers_lazy)
+
+
+@pytest.mark.parametrize(("alpha", "beta"), [(1.5, 0.5), (2.0, 1.2)])
+def test_batches_say_nothing_of_harder_tasks(alpha, beta):
+    assert predict(alpha, beta, batches=False) == predict(alpha, beta)
+
+
 def test_table_values():
     hard = predict(2.0, 0.5)
     assert hard.time_rich == pytest.approx(2 / 3)
