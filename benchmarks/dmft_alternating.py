@@ -16,12 +16,10 @@ from ntkscale.theory.activations import Activation
 
 @dataclass
 class Alternating:
-    """Kernels Phi^1 ... and G^1 ... over (T P), mse (T,), and how it went."""
+    """Kernels Phi^1 ... and G^1 ... over (T P)."""
 
     phi: list[Tensor]
     g: list[Tensor]
-    mse: Tensor
-    change: list[float]
 
 
 def gaussian(kernel: Tensor, samples: int, generator: torch.Generator) -> Tensor:
@@ -58,8 +56,6 @@ def alternating(
     forward = [torch.zeros(n, n, dtype=torch.float64) for _ in range(depth)]
     backward = [torch.zeros(n, n, dtype=torch.float64) for _ in range(depth)]
     rate = learning_rate * gamma0 / p
-    delta = torch.zeros(times, p, dtype=torch.float64)
-    changes: list[float] = []
     for _ in range(iterations):
         delta = _descent(inputs, y, phis, gs, learning_rate, times)
         new_phi, new_g, new_a, new_b = [], [], [], []
@@ -88,14 +84,13 @@ def alternating(
                 a, b = _jacobians(h, z, c, d, phi, min(jacobian_samples, samples))
                 new_a.append(a)
                 new_b.append(b)
-        changes.append(float((new_phi[-1] - phis[-1]).norm() / phis[-1].norm()))
         mix = damping
         phis = [mix * new + (1 - mix) * old for new, old in zip(new_phi, phis, strict=True)]
         gs = [mix * new + (1 - mix) * old for new, old in zip(new_g, gs, strict=True)]
         for layer in range(depth - 1):
             forward[layer] = mix * new_a[layer] + (1 - mix) * forward[layer]
             backward[layer] = mix * new_b[layer + 1] + (1 - mix) * backward[layer]
-    return Alternating(phis, gs, delta.square().mean(1), changes)
+    return Alternating(phis, gs)
 
 
 def _lazy(
@@ -151,8 +146,18 @@ def _jacobians(
     for start in range(0, samples, 50):
         hs, zs = h.T[start : start + 50], z.T[start : start + 50]
         slope = phi.first(hs)
-        own = slope[:, :, None] * (d * slope[:, None]) + torch.diag_embed(phi.second(hs) * zs)
+        own = slope[:, :, None] * (d * slope[:, None]) + torch.diag_embed(_second(phi, hs) * zs)
         hu = torch.linalg.inv(one - c @ own)
         a += (slope[:, :, None] * (hu @ c) * slope[:, None]).sum(0)
         b += (own @ hu).sum(0)
     return a / samples, b / samples
+
+
+def _second(phi: Activation, h: Tensor) -> Tensor:
+    """phi'' almost everywhere: a kink's delta function is not in it."""
+    with torch.enable_grad():
+        h = h.detach().requires_grad_()
+        slope = phi.first(h)
+        if not slope.requires_grad:  # piecewise linear
+            return torch.zeros_like(h)
+        return torch.autograd.grad(slope.sum(), h, materialize_grads=True)[0]

@@ -1,7 +1,7 @@
-"""Pointwise nonlinearities with their first two derivatives, as theories need them.
+"""Pointwise nonlinearities with their derivative, as theories need them.
 
-The names are those of the networks. A derivative is the one almost everywhere; where phi' jumps,
-phi'' has a delta function on top of `second`, and `kinks` says where and how large.
+The names are those of the networks. The derivative is the one almost everywhere; `kinks` says where
+it jumps and how far.
 """
 
 import math
@@ -18,15 +18,14 @@ Pointwise = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Activation:
-    """A pointwise nonlinearity phi. All three functions are elementwise, any shape, float64.
+    """A pointwise nonlinearity phi. Both functions are elementwise, any shape, float64.
 
     Attributes:
         name: as given to `activation`.
         function: phi.
         first: phi', at a kink the value PyTorch's autograd gives (ReLU: 0).
-        second: phi'' away from kinks.
-        kinks: (position, jump of phi') of each kink:
-            phi'' = second + sum of jump * delta(h - position).
+        kinks: (position, jump of phi') of each kink. Those at zero are taken out of Hermite series,
+            which converge slowly with them.
         power: q for ReLU^q, otherwise None.
         known: the library's name if phi is `factor` times a nonlinearity of the library, so that
             closed forms apply; None for a function of one's own.
@@ -36,7 +35,6 @@ class Activation:
     name: str
     function: Pointwise
     first: Pointwise
-    second: Pointwise
     kinks: tuple[tuple[float, float], ...] = ()
     power: int | None = None
     known: str | None = None
@@ -52,7 +50,6 @@ class Activation:
             self,
             function=lambda h: factor * self.function(h),
             first=lambda h: factor * self.first(h),
-            second=lambda h: factor * self.second(h),
             kinks=tuple((position, factor * jump) for position, jump in self.kinks),
             factor=factor * self.factor,
         )
@@ -81,8 +78,9 @@ def activation(phi: str | Activation | Pointwise) -> Activation:
     Args:
         phi: ``"linear"``, ``"relu"``, ``"relu2"`` ... ``"relu9"`` for ReLU^q, ``"erf"``,
             ``"tanh"``, ``"gelu"`` (the exact one, h Phi(h)); an `Activation`, returned as it is; or
-            any elementwise, differentiable torch function, whose derivatives autograd takes. A kink
-            at zero is then found by itself, others are not: give an `Activation` if there are any.
+            any elementwise, differentiable torch function, whose derivative autograd takes. A kink
+            at zero is then found by itself. Kinks elsewhere are harmless where neurons are sampled,
+            while series with them are short of their tails: read the `error` of kernels.
 
     Raises:
         ValueError: for any other name.
@@ -106,7 +104,7 @@ def activation(phi: str | Activation | Pointwise) -> Activation:
     name = getattr(phi, "__name__", type(phi).__name__)
     below, above = first(torch.tensor([-1e-9, 1e-9], dtype=torch.float64)).tolist()
     kinks = ((0.0, above - below),) if abs(above - below) > 1e-6 else ()
-    return Activation(name, phi, first, _derivative(first), kinks)
+    return Activation(name, phi, first, kinks)
 
 
 def _relu_power(name: str, power: int) -> Activation:
@@ -118,15 +116,8 @@ def _relu_power(name: str, power: int) -> Activation:
             return (h > 0).to(h.dtype)
         return power * h.clamp_min(0) ** (power - 1)
 
-    def second(h: Tensor) -> Tensor:
-        if power == 1:
-            return torch.zeros_like(h)
-        if power == 2:
-            return 2 * (h > 0).to(h.dtype)
-        return power * (power - 1) * h.clamp_min(0) ** (power - 2)
-
     kinks = ((0.0, 1.0),) if power == 1 else ()
-    return Activation(name, function, first, second, kinks, power, name)
+    return Activation(name, function, first, kinks, power, name)
 
 
 def _density(h: Tensor) -> Tensor:
@@ -141,17 +132,8 @@ def _erf_first(h: Tensor) -> Tensor:
     return 2 / math.sqrt(math.pi) * torch.exp(-h.square())
 
 
-def _erf_second(h: Tensor) -> Tensor:
-    return -2 * h * _erf_first(h)
-
-
 def _tanh_first(h: Tensor) -> Tensor:
     return 1 - torch.tanh(h).square()
-
-
-def _tanh_second(h: Tensor) -> Tensor:
-    value = torch.tanh(h)
-    return -2 * value * (1 - value.square())
 
 
 def _gelu(h: Tensor) -> Tensor:
@@ -162,15 +144,11 @@ def _gelu_first(h: Tensor) -> Tensor:
     return _normal_probability(h) + h * _density(h)
 
 
-def _gelu_second(h: Tensor) -> Tensor:
-    return (2 - h.square()) * _density(h)
-
-
-_SMOOTH: dict[str, tuple[Pointwise, Pointwise, Pointwise]] = {
-    "linear": (torch.clone, torch.ones_like, torch.zeros_like),
-    "erf": (torch.erf, _erf_first, _erf_second),
-    "tanh": (torch.tanh, _tanh_first, _tanh_second),
-    "gelu": (_gelu, _gelu_first, _gelu_second),
+_SMOOTH: dict[str, tuple[Pointwise, Pointwise]] = {
+    "linear": (torch.clone, torch.ones_like),
+    "erf": (torch.erf, _erf_first),
+    "tanh": (torch.tanh, _tanh_first),
+    "gelu": (_gelu, _gelu_first),
 }
 
 

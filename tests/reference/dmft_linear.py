@@ -13,7 +13,6 @@ def sweep_linear(
     gamma0: float,
     sweeps: int,
     responses: bool = True,
-    exact_outputs: bool = True,
 ) -> dict:
     """Jacobi sweeps with full inverses; (I - CD) of size TP. Two-time kernels in (t, mu) order."""
     num, times, layers = len(y), len(weights), depth
@@ -47,7 +46,7 @@ def sweep_linear(
             for k in range(layers + 1):
                 under = h[k - 1][block, block] if k else kernel
                 ntk[t] += under * (g[k][t, t] if k < layers else 1.0)
-        if exact_outputs and responses:
+        if responses:
             f = np.stack([last[t, t * num : (t + 1) * num] for t in range(times)])
         else:
             f = np.zeros((times, num))

@@ -16,6 +16,9 @@ a batch's mean field is of order 1/S."""
 SMALLEST_GAMMA0 = 1e-3
 """Smaller ones are solved at this one. Kernels differ by its square, 1e-6 of themselves."""
 
+_ROWS = 512
+"""Rows of a kernel that are computed at once."""
+
 Product = tuple[Float[Tensor, "m r"], Float[Tensor, "r n"]]
 
 
@@ -34,7 +37,7 @@ class Averages:
         self.reached = problem.num_times
         self._outputs: list[Tensor] = []
         self._kernels: list[Tensor] = []
-        self._squares: list[float] = []
+        self._squares: list[Tensor] = []
         self._responses: list[Tensor] = []
         self._h: list[tuple[Tensor, ...]] = []
         self._z: list[tuple[Tensor, ...]] = []
@@ -60,24 +63,18 @@ class Averages:
         before, self.reached = self.reached, min(self.reached, len(outputs))
         self._outputs.append(outputs)
         self._kernels = [self._cut(kernel, before) for kernel in self._kernels]
+        self._squares = [self._cut(squares, before) for squares in self._squares]
         self._responses = [self._cut(response, before) for response in self._responses]
         factors = [self._head(factor, len(outputs)) for factor in (*phi, *g)]
         if not self._squares:
-            self._squares = [0.0] * len(factors)
+            self._squares = [factor.new_zeros(self.reached, self.reached) for factor in factors]
             self._kernels = [factor.new_zeros(len(factor), len(factor)) for factor in factors]
             self._responses = [
                 left.new_zeros(self._size(left, len(outputs)), self._size(right.T, len(outputs)))
                 for left, right in responses or []
             ]
-        for index, factor in enumerate(factors):
-            if len(factor) < factor.shape[1]:
-                kernel = factor @ factor.T
-                self._squares[index] += float(kernel.square().sum())
-                self._kernels[index] += kernel
-            else:
-                # |F F^T| = |F^T F|, and the sum needs no second kernel in memory.
-                self._squares[index] += float((factor.T @ factor).square().sum())
-                self._kernels[index].addmm_(factor, factor.T)
+        for factor, kernel, squares in zip(factors, self._kernels, self._squares, strict=True):
+            self._accumulate(factor, kernel, squares)
         for total, (left, right) in zip(self._responses, responses or [], strict=True):
             total.addmm_(self._head(left, len(outputs)), self._head(right.T, len(outputs)).T)
         if fields is not None:
@@ -101,8 +98,12 @@ class Averages:
         runs = torch.stack([run[:t] for run in self._outputs])
         curves = problem.curves(runs.mean(0))
         depth = len(self._kernels) // 2
-        # Rounding differs between the two halves.
-        means = [(kernel + kernel.T) / (2 * count) for kernel in self._kernels]
+        nbytes += self.nbytes()
+        means: list[Tensor] = []
+        while self._kernels:
+            kernel = self._kernels.pop(0)
+            # Rounding differs between the two halves.
+            means.append((kernel + kernel.T).div_(2 * count))
         phi = [mean.view(t, points, t, points) for mean in means[:depth]]
         g = [mean.view(t, points, outputs, t, points, outputs) for mean in means[depth:]]
         half = len(self._responses) // 2
@@ -123,8 +124,8 @@ class Averages:
             ntk = ntk[..., 0, 0]
         relative = torch.tensor(
             [
-                self._relative_error(square, float(mean.square().sum()), count)
-                for square, mean in zip(self._squares, means, strict=True)
+                self._relative_error(float(squares.sum()), float(mean.square().sum()), count)
+                for squares, mean in zip(self._squares, means, strict=True)
             ]
         ).to(runs)
         relative = (relative.square() + bias**2).sqrt()
@@ -145,13 +146,26 @@ class Averages:
             standard_error={"mse": error, "phi": relative[:depth], "g": relative[depth:]},
             converged=not why,
             message=why,
-            cost=Cost(seconds=seconds, samples=samples, peak_bytes=nbytes + self.nbytes()),
+            cost=Cost(seconds=seconds, samples=samples, peak_bytes=nbytes),
             **curves,  # type: ignore[arg-type]
         )
 
     def nbytes(self) -> int:
         """Bytes of the sums."""
         return sum(held.nbytes for held in (*self._kernels, *self._responses))
+
+    def _accumulate(
+        self, factor: Float[Tensor, "T_rows r"], kernel: Tensor, squares: Float[Tensor, "T T"]
+    ) -> None:
+        """Add F F^T to the kernel, and its squares by pairs of times: so both can be cut later."""
+        times, rows = self.reached, len(factor) // self.reached
+        step = max(1, _ROWS // rows)
+        for start in range(0, times, step):
+            stop = min(start + step, times)
+            part = factor[start * rows : stop * rows] @ factor.T
+            kernel[start * rows : stop * rows] += part
+            part = part.square_().view(stop - start, rows, times, rows)
+            squares[start:stop] += part.sum((1, 3))
 
     def _size(self, factor: Tensor, times: int) -> int:
         return len(factor) // times * self.reached
@@ -168,15 +182,13 @@ class Averages:
 
     def _relative_error(self, squares: float, norm: float, count: int) -> float:
         """Of a mean kernel, from the sum of squared norms of the batches' kernels."""
-        if count < 2 or not norm:
-            return math.nan if count < 2 else 0.0
+        if not norm:
+            return 0.0
         return math.sqrt(max(squares - count * norm, 0.0) / (count * (count - 1)) / norm)
 
     def _jackknife(self, runs: Float[Tensor, "B T All C"]) -> Float[Tensor, "T"]:
         """Standard error of the mse of mean outputs, by leaving out one batch at a time."""
         count = len(runs)
-        if count < 2:
-            return runs.new_full((runs.shape[1],), math.nan)
         others = (runs.sum(0) - runs) / (count - 1)
         mse = self.problem.mse(others[:, :, : self.problem.num_train])
         return ((mse - mse.mean(0)).square().sum(0) * (count - 1) / count).sqrt()
@@ -198,22 +210,36 @@ class Averages:
         return total.expand(self.reached, train, train, outputs, outputs)
 
 
-def check_sampling(problem: Problem, samples: int, fields: int) -> Float[Tensor, "All r"]:
+def check_sampling(
+    problem: Problem, samples: int, fields: int, *, responses: bool, memory: float
+) -> Float[Tensor, "All r"]:
     """A root of K^x = root root^T, from which neurons of the first layer are drawn.
 
+    Args:
+        problem: what is to be solved.
+        samples, fields: neurons of all batches, and those kept.
+        responses: they are averaged too.
+        memory: bytes that all averages may take.
+
     Raises:
-        ValueError: too few samples; more fields than samples; K^x with negative eigenvalues.
+        ValueError: too few samples; more fields than samples; inputs that are all zero; averages
+            above the memory.
     """
+    forward = problem.num_times * len(problem.kernel)
+    train = problem.num_times * problem.num_train
+    needed = problem.depth * forward**2 * (1 + problem.num_outputs**2)
+    needed += 2 * (problem.depth - 1) * responses * train**2 * problem.num_outputs
+    problem.check_memory(8 * needed, memory)
     values, vectors = torch.linalg.eigh(problem.kernel)
-    if float(values[0]) < -1e-8 * float(values[-1].abs()) or not float(values[-1]) > 0:
-        raise ValueError(
-            f"the kernel of inputs has an eigenvalue {float(values[0]):.3g}; it must be positive "
-            "semi-definite and not zero, as x x^T / D is."
-        )
+    if not float(values[-1]) > 0:
+        raise ValueError("all inputs are zero, and so is every field; give others.")
     solid = values > 1e-12 * values[-1]
     least = 4 * BATCHES * (int(solid.sum()) + 8)
     if samples < least:
         raise ValueError(f"samples = {samples} are too few for these inputs; give {least} or more.")
-    if not 0 <= fields <= samples:
-        raise ValueError(f"fields must be between 0 and samples = {samples}, got {fields}.")
+    if fields > BATCHES * (samples // BATCHES):
+        raise ValueError(
+            f"fields must be between 0 and samples = {samples}, rounded down to a multiple of "
+            f"{BATCHES}, got {fields}."
+        )
     return vectors[:, solid] * values[solid].sqrt()

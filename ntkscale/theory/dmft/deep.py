@@ -7,9 +7,10 @@ import torch
 
 from ntkscale.theory.activations import Activation, Pointwise
 from ntkscale.theory.activations import activation as nonlinearity
+from ntkscale.theory.arguments import Array, number, whole
 from ntkscale.theory.dmft.averages import BATCHES, Averages, check_sampling
 from ntkscale.theory.dmft.deep_march import March
-from ntkscale.theory.dmft.problem import Array, Loss, pose
+from ntkscale.theory.dmft.problem import Loss, pose
 from ntkscale.theory.dmft.solution import Solution
 from ntkscale.theory.dmft.span import ExhaustedError
 
@@ -34,6 +35,7 @@ def solve(
     seed: int = 0,
     tolerance: float | None = None,
     fields: int = 0,
+    memory: int = 16 << 30,
     progress: Callable[[int, int], object] | None = None,
 ) -> Solution:
     """Train an infinitely wide network (arXiv 2205.09653, eqs 5-10).
@@ -54,6 +56,7 @@ def solve(
             means more directions and time. ReLU's gradients jump, so their spans have nearly as
             many directions as fields, T (P + P_test) C; more than samples / 11 cannot be had.
         fields: neurons whose h and z are returned, at all times and points.
+        memory: bytes that kernels and responses may take, see below.
         progress: called with times done and their number, over all batches.
 
     Returns:
@@ -64,12 +67,14 @@ def solve(
         single entries where fields at neighbouring times are nearly equal are not.
 
     Raises:
-        ValueError: see `pose`; too few samples for the inputs; a kernel of inputs with negative
-            eigenvalues; numbers out of range.
+        ValueError: see `pose`; too few samples for the inputs; kernels above `memory`; numbers
+            out of range.
 
     Cost:
         Some 12 S r n L T multiply-adds for n points (train and test, times outputs) and spans of r
-        directions; memory 8 L S / 8 (6 r) bytes a batch, and the kernels' 16 L (T n)^2.
+        directions; memory 8 L S / 8 (6 r) bytes a batch. Kernels of All = P + P_test points take
+        8 L (T All)^2 (1 + C^2) bytes and responses 16 (L - 1) (T P)^2 C, which must be within
+        `memory`.
     """
     problem = pose(
         x,
@@ -86,11 +91,12 @@ def solve(
         flow=flow,
     )
     phi = nonlinearity(activation)
+    samples, fields = whole(samples, "samples"), whole(fields, "fields", 0)
+    root = check_sampling(problem, samples, fields, responses=responses, memory=memory)
     size = samples // BATCHES
-    root = check_sampling(problem, samples, fields)
     tolerance = 1 / samples if tolerance is None else tolerance
-    if not 0 < tolerance < 0.1:
-        raise ValueError(f"tolerance must be above 0 and below 0.1, got {tolerance}.")
+    if not 0 < number(tolerance) < 0.1:
+        raise ValueError(f"tolerance must be above 0 and below 0.1, got {tolerance!r}.")
     started = time.perf_counter()
     generator = torch.Generator(problem.kernel.device).manual_seed(seed)
     averages = Averages(problem)

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from ntkscale.theory.activations import Activation
 from ntkscale.theory.dmft.averages import BATCHES, SMALLEST_GAMMA0
-from ntkscale.theory.dmft.problem import DIVERGED, Problem
+from ntkscale.theory.dmft.problem import Problem
 from ntkscale.theory.dmft.span import Layer, Span
 
 _WEAK = 1e-3
@@ -183,8 +183,7 @@ class March:
         self.delta[time] = problem.delta(outputs)
         if self.by_kernel:
             self.flows[time] = self._flow(time)
-        first = problem.losses(self.outputs[0, : problem.num_train])
-        if not bool(problem.losses(outputs) <= DIVERGED * first):
+        if problem.has_diverged(outputs):
             return False
         self.reached += 1
         return True

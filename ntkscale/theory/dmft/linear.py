@@ -8,9 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ntkscale.theory.arguments import Array
 from ntkscale.theory.dmft.linear_march import March
 from ntkscale.theory.dmft.linear_test_points import with_test_points
-from ntkscale.theory.dmft.problem import Array, Loss, Problem, pose
+from ntkscale.theory.dmft.problem import Loss, Problem, pose
 from ntkscale.theory.dmft.solution import Cost, Fields, Solution
 
 
@@ -51,10 +52,11 @@ def solve_linear(
         loss: ``"mse"`` or ``"cross-entropy"``.
         flow: gradient flow, read every `learning_rate`.
         responses: False takes weights and their transposes as independent (A = B = 0), exact for
-            one hidden layer. Outputs of deeper ones
-            are then sums of tangent kernel times Delta.
-        start: an earlier solution of the same problem with fewer steps, to go on from.
-        memory: bytes that kernels and responses may take, some 8 L (T All)^2.
+            one hidden layer. Outputs of deeper ones are then sums of tangent kernel times Delta.
+        start: an earlier solution of the same problem with fewer steps, to go on from. Its last
+            time is solved once more, which tells whether problem and optimiser are the same.
+        memory: bytes that kernels, responses and what is computed of test points may take, some
+            8 L (T All)^2 and 32 T^2 P_test All.
         progress: called with the times done and T.
 
     Returns:
@@ -84,12 +86,7 @@ def solve_linear(
         flow=flow,
     )
     needed = _peak_bytes(problem)
-    if needed > memory:
-        raise ValueError(
-            f"{problem.num_times} times and {len(problem.kernel)} points need "
-            f"{needed / 2**30:.1f} GiB of kernels, above memory = {memory / 2**30:.1f} GiB: take "
-            "fewer steps or points, or allow more memory."
-        )
+    problem.check_memory(needed, memory)
     march = March(problem, responses)
     if start is not None:
         _take_up(march, start)
@@ -97,7 +94,7 @@ def solve_linear(
         if progress is not None:
             progress(march.reached, march.times)
     solution = _solution(march)
-    cost = Cost(time.perf_counter() - began, sweeps=1, peak_bytes=needed)
+    cost = Cost(time.perf_counter() - began, peak_bytes=needed)
     return replace(solution, cost=cost)
 
 
@@ -109,11 +106,19 @@ def draw(
     Layers are drawn one by one, h apart from z: for densities, not for products of the two.
 
     Args:
-        solution: of `solve_linear`.
+        solution: of a linear network, by algebra: `solve_linear`, `leading_order`, `white_data`.
         samples: S.
         times: indices of times to draw (jointly); all by default. Factorising takes (T All)^3.
         seed: of the draw.
+
+    Raises:
+        ValueError: the network is not linear, or the solution is of samples.
     """
+    if not solution.linear:
+        raise ValueError(
+            "draw takes solutions of solve_linear, whose fields are Gaussian; give the solver "
+            "fields= to have those of its neurons."
+        )
     chosen = list(range(len(solution.times))) if times is None else times
     generator = torch.Generator(device=solution.times.device).manual_seed(seed)
 
@@ -145,43 +150,76 @@ def draw(
 def _peak_bytes(problem: Problem) -> int:
     train = problem.num_times * problem.num_train
     every = problem.num_times * len(problem.kernel)
-    back = problem.num_times * problem.num_outputs
-    march = train**2 + 5 * train * back + 2 * back**2
-    return 8 * problem.depth * (march + (every**2 if every > train else 0))
+    back, held = problem.num_times * problem.num_outputs, every - train
+    march = train**2 + 6 * train * back + 2 * back**2
+    if not held:
+        return 8 * problem.depth * march
+    # Layers are assembled one by one, beside four matrices over test points and some of responses.
+    beside = 4 * held * every + 6 * held * back
+    return 8 * (problem.depth * (march + every**2) + beside)
 
 
-def _take_up(march: March, start: Solution) -> None:
-    """Fill the march with a solution's rows."""
-    problem, t = march.problem, min(len(start.times), march.times)
-    p, o, n, m = march.p, march.o, t * march.p, t * march.o
-    outputs = start.outputs[:t, :p].to(problem.kernel.device).reshape(t, p, o)
-    same = (
-        start.depth == march.depth
+def _take_up(march: March, start: object) -> None:
+    """Fill the march with all of a solution's rows but the last, and solve that one again."""
+    if not isinstance(start, Solution):
+        raise ValueError(
+            f"start must be a Solution, got {type(start).__name__}; Solution.load reads a file."
+        )
+    problem, depth = march.problem, march.depth
+    p, o, last = march.p, march.o, min(len(start.times), march.times) - 1
+    times, points = start.outputs.shape[:2]
+    several = () if problem.one_output else (o,)
+    fits = (
+        start.depth == depth
         and start.num_train == p
         and start.gamma0 == problem.gamma0
-        and torch.allclose(start.times[:t], problem.times[:t])
-        and torch.allclose(start.phi[0][0, :p, 0, :p], march.kx)
-        and torch.allclose(start.loss[:1], problem.losses(march.outputs[0]))
-        and len(start.forward_responses) == (march.depth - 1) * march.responses
+        and start.outputs.shape == (times, points, *several)
+        and all(each.shape == (times, points, times, points) for each in start.phi)
+        and all(each.shape == (times, points, *several) * 2 for each in start.g)
+        and [a.shape for a in start.forward_responses]
+        == [(times, p, times, *several)] * ((depth - 1) * march.responses)
+        and [b.shape for b in start.backward_responses]
+        == [(times, *several, times, p)] * ((depth - 1) * march.responses)
     )
-    if not same:
+    if not (fits and _same(start, march, last)):
         raise ValueError(
-            "start is a solution of another problem: depth, gamma0, inputs, targets, times and "
-            "responses must be those of the call."
+            "start is a solution of another problem: depth, gamma0, inputs, targets, loss, "
+            "optimiser, times and responses must be those of the call."
         )
-    march.outputs[:t] = outputs
-    march.delta[:t] = problem.delta(outputs)
-    if t > 1:  # in flow the first step's outputs are reported better than they are gone on from
+
+
+def _same(start: Solution, march: March, last: int) -> bool:
+    """Fill the march up to the last time and solve it: does what the start has come out?"""
+    problem, p, o = march.problem, march.p, march.o
+    n, m, device = last * p, last * o, problem.kernel.device
+    outputs = start.outputs[: last + 1, :p].to(device).reshape(last + 1, p, o)
+    march.outputs[:last], march.delta[:last] = outputs[:last], problem.delta(outputs[:last])
+    if last > 1:  # in flow the first step's outputs are reported better than they are gone on from
         march.change[0] = (problem.depth + 1) * march.kx @ march.delta[0]
         march.outputs[1] = march.w[1, 0] * march.change[0]
         march.delta[1] = problem.delta(march.outputs[1])
+    h = [each[: last + 1, :p, : last + 1, :p].to(device) for each in start.phi]
+    shape = (len(start.times), -1, o)
+    g = [each.reshape(*shape, *shape[:1], start.phi[0].shape[1], o) for each in start.g]
+    g = [each[: last + 1, 0, :, : last + 1, 0].to(device) for each in g]
     for layer in range(march.depth):
-        march.h[layer][:n, :n] = start.phi[layer][:t, :p, :t, :p].reshape(n, n)
-        g = start.g[layer].reshape(
-            len(start.times), -1, o, len(start.times), start.phi[0].shape[1], o
-        )
-        march.g[layer][:m, :m] = g[:t, 0, :, :t, 0].reshape(m, m)
-    march.resume(t, start.forward_responses, start.backward_responses)
+        march.h[layer][:n, :n] = h[layer][:last, :, :last].reshape(n, n)
+        march.g[layer][:m, :m] = g[layer][:last, :, :last].reshape(m, m)
+    if last:
+        march.resume(last, start.forward_responses, start.backward_responses)
+    known = [
+        (start.times[: last + 1].to(device), problem.times[: last + 1]),
+        (h[0][0, :, 0], march.kx),
+    ]
+    if not march.advance():
+        return False
+    if not (problem.flow and last == 1):  # these are interpolated, see `Problem.curves`
+        known.append((outputs[last], march.outputs[last]))
+    for layer in range(march.depth):
+        row, back = slice(n, n + p), slice(m, m + o)
+        known.append((h[layer][last].reshape(p, -1), march.h[layer][row, : n + p]))
+        known.append((g[layer][last].reshape(o, -1), march.g[layer][back, : m + o]))
+    return all(bool((a - b).norm() <= 1e-8 * b.norm()) for a, b in known)
 
 
 def _solution(march: March) -> Solution:
@@ -216,5 +254,6 @@ def _solution(march: March) -> Solution:
         standard_error={"mse": zeros(t), "phi": zeros(depth), "g": zeros(depth)},
         converged=done,
         message="" if done else problem.diverged(t),
+        linear=True,
         **problem.curves(outputs),
     )

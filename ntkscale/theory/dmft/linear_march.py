@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ntkscale.theory.dmft.problem import DIVERGED, Problem
+from ntkscale.theory.dmft.problem import Problem
 
 
 class March:
@@ -61,7 +61,6 @@ class March:
         self.outputs = problem.kernel.new_zeros(t, p, o)
         self.delta, self.change = torch.zeros_like(self.outputs), torch.zeros_like(self.outputs)
         self.reached = 0
-        self._limit = DIVERGED * float(problem.losses(self.outputs[0]))
 
     def advance(self) -> bool:
         """Solve the next time; False when the loss has diverged there, which adds nothing."""
@@ -77,7 +76,7 @@ class March:
             # Fields without responses are no network's, so their <z h> is no output that the
             # tangent kernel would move; the approximation is made in the kernel.
             self.outputs[t] = torch.tensordot(self.w[t], self.change, 1)
-        if not float(self.problem.losses(self.outputs[t])) <= self._limit:
+        if self.problem.has_diverged(self.outputs[t]):
             return False
         self.delta[t] = self.problem.delta(self.outputs[t])
         self.change[t] = torch.einsum(

@@ -7,9 +7,13 @@ rate. For gradient flow they are a quadrature rule. All of them need the past al
 equations can be marched through without solving for the present.
 """
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from ntkscale.theory.arguments import number, whole
 
 
 def memory_weights(
@@ -27,7 +31,20 @@ def memory_weights(
         learning_rate: eta; in flow the distance between times.
         momentum: mu, 0 to below 1.
         flow: weights of gradient flow.
+
+    Raises:
+        ValueError: numbers out of range; momentum in a flow.
     """
+    steps = whole(steps, "steps")
+    if not 0 < number(learning_rate) < math.inf:
+        raise ValueError(f"learning_rate must be positive and finite, got {learning_rate!r}.")
+    if not 0 <= number(momentum) < 1:
+        raise ValueError(f"momentum must be 0 or more and below 1, got {momentum!r}.")
+    if flow and momentum:
+        raise ValueError(
+            f"flow with momentum {momentum}: gradient flow has none; drop one of the two."
+        )
+    learning_rate, momentum = float(learning_rate), float(momentum)
     t = torch.arange(steps + 1, dtype=torch.float64)
     lag = t[:, None] - t
     if not flow:

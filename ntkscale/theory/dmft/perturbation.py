@@ -20,7 +20,8 @@ import time
 
 import torch
 
-from ntkscale.theory.dmft.problem import Array, pose
+from ntkscale.theory.arguments import Array
+from ntkscale.theory.dmft.problem import pose
 from ntkscale.theory.dmft.solution import Cost, Solution
 from ntkscale.theory.dmft.static import descend
 
@@ -114,7 +115,8 @@ def leading_order(
         standard_error={"mse": zeros(last), "phi": zeros(depth), "g": zeros(depth)},
         converged=done,
         message="" if done else problem.diverged(last),
-        cost=Cost(time.perf_counter() - began, sweeps=1),
+        cost=Cost(time.perf_counter() - began),
+        linear=True,
         **problem.curves(outputs[:last]),
     )
 

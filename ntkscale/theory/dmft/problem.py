@@ -1,7 +1,7 @@
 """What is learned and how: kernels of inputs, targets, loss and optimiser, checked once.
 
-All solvers are called with the same arguments and hand them to `pose`. What they solve is in the
-`Problem` that comes back.
+Solvers hand the arguments they share to `pose`. What they solve is in the `Problem` that comes
+back.
 """
 
 import math
@@ -10,15 +10,12 @@ from typing import Literal, TypedDict
 
 import torch
 from jaxtyping import Float
-from numpy.typing import ArrayLike
 from torch import Tensor
 
+from ntkscale.theory.arguments import Array, array, number, whole
 from ntkscale.theory.dmft.memory import memory_weights
 
 Loss = Literal["mse", "cross-entropy"]
-Array = Tensor | ArrayLike
-"""A torch tensor (its device is where everything is computed), or anything numpy makes one of."""
-
 DIVERGED = 1e3
 """A loss this many times the one at the start is an instability, not a transient."""
 
@@ -101,6 +98,11 @@ class Problem:
             return None
         return (self.test_targets - outputs).square().sum(-1).mean(-1)
 
+    def has_diverged(self, outputs: Float[Tensor, "P C"]) -> bool:
+        """Whether the loss is not finite or far above that of outputs 0, where training starts."""
+        first = self.losses(torch.zeros_like(outputs))
+        return not bool(self.losses(outputs) <= DIVERGED * first)
+
     def diverged(self, step: int) -> str:
         """What to say when the loss has diverged at a step."""
         where = f"the loss diverged at time {float(self.times[step]):.4g} (step {step})"
@@ -114,6 +116,23 @@ class Problem:
             f"{where}, as a network's does: take a smaller learning_rate. What is returned ends "
             "before."
         )
+
+    def check_memory(self, needed: int, memory: float) -> None:
+        """Refuse what would not fit.
+
+        Args:
+            needed: bytes of kernels and what goes with them.
+            memory: bytes that they may take.
+
+        Raises:
+            ValueError: more is needed.
+        """
+        if not needed <= number(memory):
+            raise ValueError(
+                f"{self.num_times} times, {len(self.kernel)} points and {self.num_outputs} outputs "
+                f"need {needed / 2**30:.3g} GiB of kernels, memory is {number(memory) / 2**30:.3g} "
+                "GiB: take fewer steps or points, or allow more memory."
+            )
 
     def curves(self, outputs: Float[Tensor, "T All C"]) -> Curves:
         """`loss`, `mse`, `test_mse` and `outputs` of a solution, from outputs at all points.
@@ -166,10 +185,15 @@ def pose(
 
     Raises:
         ValueError: shapes that do not fit; numbers that are not finite or out of range; a kernel
-            that is not symmetric; momentum in a flow.
+            that is not symmetric and positive semi-definite; momentum in a flow.
     """
-    _check_numbers(depth, gamma0, learning_rate, steps, momentum, loss, flow)
-    targets = _tensor(y, "y", None)
+    depth, steps = whole(depth, "depth"), whole(steps, "steps")
+    if not 0 <= number(gamma0) < math.inf:
+        raise ValueError(f"gamma0 must be zero (lazy) or positive and finite, got {gamma0!r}.")
+    if loss not in ("mse", "cross-entropy"):
+        raise ValueError(f"loss must be 'mse' or 'cross-entropy', got {loss!r}.")
+    weights = memory_weights(steps, learning_rate, momentum=momentum, flow=flow)
+    targets = array(y, "y").detach()
     if targets.ndim not in (1, 2) or not targets.numel():
         raise ValueError(f"y must be (P,) or (P, C), got shape {tuple(targets.shape)}.")
     one_output = targets.ndim == 1
@@ -179,7 +203,7 @@ def pose(
     tested = len(inputs) - len(targets)
     held = None
     if y_test is not None:
-        held = _tensor(y_test, "y_test", inputs.device)
+        held = array(y_test, "y_test", inputs.device).detach()
         if held.shape[:1] != (tested,) or held.numel() != tested * targets.shape[1] or not tested:
             raise ValueError(
                 f"y_test has shape {tuple(held.shape)}, there are {tested} test points of "
@@ -188,8 +212,10 @@ def pose(
         held = held.reshape(tested, -1)
     if loss == "cross-entropy":
         _check_probabilities(targets, "y")
+        if held is not None:
+            _check_probabilities(held, "y_test")
+    learning_rate, momentum = float(learning_rate), float(momentum)
     times = learning_rate / (1 - momentum) * torch.arange(steps + 1, dtype=torch.float64)
-    weights = memory_weights(steps, learning_rate, momentum=momentum, flow=flow)
     return Problem(
         kernel=inputs,
         targets=targets,
@@ -206,32 +232,6 @@ def pose(
     )
 
 
-def _check_numbers(
-    depth: int,
-    gamma0: float,
-    learning_rate: float,
-    steps: int,
-    momentum: float,
-    loss: str,
-    flow: bool,
-) -> None:
-    for name, value in (("depth", depth), ("steps", steps)):
-        if int(value) != value or value < 1:
-            raise ValueError(f"{name} must be a whole number, 1 or more, got {value}.")
-    if not 0 <= gamma0 < math.inf:
-        raise ValueError(f"gamma0 must be zero (lazy) or positive and finite, got {gamma0}.")
-    if not 0 < learning_rate < math.inf:
-        raise ValueError(f"learning_rate must be positive and finite, got {learning_rate}.")
-    if not 0 <= momentum < 1:
-        raise ValueError(f"momentum must be 0 or more and below 1, got {momentum}.")
-    if flow and momentum:
-        raise ValueError(
-            f"flow with momentum {momentum}: gradient flow has none; drop one of the two."
-        )
-    if loss not in ("mse", "cross-entropy"):
-        raise ValueError(f"loss must be 'mse' or 'cross-entropy', got {loss!r}.")
-
-
 def _inputs_kernel(
     x: Array | None, x_test: Array | None, kernel: Array | None, num_train: int
 ) -> Float[Tensor, "All All"]:
@@ -240,7 +240,7 @@ def _inputs_kernel(
             "give either x (with x_test) or kernel, K^x over training and test points together."
         )
     if kernel is not None:
-        inputs = _tensor(kernel, "kernel", None)
+        inputs = array(kernel, "kernel").detach()
         if inputs.ndim != 2 or inputs.shape[0] != inputs.shape[1] or len(inputs) < num_train:
             raise ValueError(
                 f"kernel has shape {tuple(inputs.shape)}, y has {num_train} rows; give a square "
@@ -248,15 +248,17 @@ def _inputs_kernel(
             )
         if not torch.allclose(inputs, inputs.T, rtol=1e-8, atol=1e-8 * float(inputs.abs().max())):
             raise ValueError("kernel is not symmetric; give K^x = x x^T / D.")
-        return (inputs + inputs.T) / 2
+        inputs = (inputs + inputs.T) / 2
+        _check_positive(inputs)
+        return inputs
     assert x is not None
-    train = _tensor(x, "x", None)
+    train = array(x, "x").detach()
     if train.ndim != 2 or len(train) != num_train:
         raise ValueError(
             f"x has shape {tuple(train.shape)}, y has {num_train} rows; give x as (P, D)."
         )
     if x_test is not None:
-        test = _tensor(x_test, "x_test", train.device)
+        test = array(x_test, "x_test", train.device).detach()
         if test.ndim != 2 or test.shape[1] != train.shape[1]:
             raise ValueError(
                 f"x_test has shape {tuple(test.shape)}, x {tuple(train.shape)}; give as many "
@@ -266,6 +268,17 @@ def _inputs_kernel(
     return train @ train.T / train.shape[1]
 
 
+def _check_positive(kernel: Float[Tensor, "All All"]) -> None:
+    shift = 1e-8 * kernel.abs().max()  # below it an eigenvalue may be rounding
+    _, failed = torch.linalg.cholesky_ex(kernel + shift * torch.eye(len(kernel)).to(kernel))
+    if bool(failed) and bool(shift > 0):
+        least = float(torch.linalg.eigvalsh(kernel)[0])
+        raise ValueError(
+            f"kernel has an eigenvalue {least:.3g}; it must be positive semi-definite, as "
+            "x x^T / D is."
+        )
+
+
 def _check_probabilities(targets: Float[Tensor, "P C"], name: str) -> None:
     sums = targets.sum(1)
     if targets.shape[1] < 2 or bool((targets < 0).any()) or bool(((sums - 1).abs() > 1e-6).any()):
@@ -273,10 +286,3 @@ def _check_probabilities(targets: Float[Tensor, "P C"], name: str) -> None:
             f"{name} has rows that are no probabilities of two or more classes; cross-entropy "
             "takes one-hot rows, as torch.nn.functional.one_hot makes of labels."
         )
-
-
-def _tensor(values: Array, name: str, device: torch.device | None) -> Float[Tensor, "..."]:
-    tensor = torch.as_tensor(values).detach().to(device=device, dtype=torch.float64)
-    if not bool(tensor.isfinite().all()):
-        raise ValueError(f"{name} has entries that are not finite; remove those samples.")
-    return tensor

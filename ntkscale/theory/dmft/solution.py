@@ -21,13 +21,11 @@ class Cost:
 
     Attributes:
         seconds: of wall-clock time.
-        sweeps: passes over the equations; 1 where they are solved by one march through time.
         samples: of the Monte-Carlo average; 0 where there is none.
         peak_bytes: of the tensors held at once, counted and not measured.
     """
 
     seconds: float = 0.0
-    sweeps: int = 1
     samples: int = 0
     peak_bytes: int = 0
 
@@ -57,8 +55,9 @@ class Solution:
     Attributes:
         times: flow time, sum of learning rates / (1 - momentum); 0 is initialisation.
         loss: what is optimised, on the training points.
-        mse: mean |y - f|^2 over training points (no 1/2).
-        test_mse: over test points; None without their targets.
+        mse: mean |y - f|^2 over training points (no 1/2); with cross-entropy, of logits f against
+            the probabilities y, a number for comparisons and not an error.
+        test_mse: the same over test points; None without their targets.
         outputs: f, (T, All) or (T, All, C).
         num_train: P.
         phi: Phi^1 ... Phi^L, (T, All, T, All): <phi(h_mu(t)) phi(h_al(s))>.
@@ -75,8 +74,7 @@ class Solution:
         fields: samples for densities, or None. For linear networks see `draw`.
         standard_error: of the Monte-Carlo average: "mse" (T,) absolute, "phi" and "g" (L,)
             relative to the norm of each kernel. Zero where the equations are algebraic.
-        residual: largest relative change of the mse and the kernels in the last sweep; 0 for a
-            march, which leaves none.
+        linear: the network is, and its fields are Gaussian with the kernels as covariances.
         converged: whether the equations are solved up to the last time asked for.
         message: what to change where not; worth knowing otherwise.
         cost: what it took.
@@ -96,7 +94,7 @@ class Solution:
     gamma0: float
     fields: Fields | None = None
     standard_error: dict[str, Tensor] = field(default_factory=dict)
-    residual: float = 0.0
+    linear: bool = False
     converged: bool = True
     message: str = ""
     cost: Cost = field(default_factory=Cost)
@@ -117,7 +115,7 @@ class Solution:
         path = Path(path)
         tensors: dict[str, Tensor] = {}
         shapes: dict[str, list[int]] = {}
-        numbers: dict[str, object] = {"format": FORMAT, "shapes": shapes, "counts": {}}
+        numbers: dict[str, object] = {"format": FORMAT, "shapes": shapes}
         for name, value in _items(self):
             if isinstance(value, Tensor):
                 shapes[name] = list(value.shape)
@@ -204,9 +202,12 @@ def _assemble(cls: type[Solution], numbers: dict, tensors: dict[str, Tensor]) ->
             h = family("fields.h")
             values[name] = Fields(h, family("fields.z")) if h else None
         elif name == "cost":
-            values[name] = Cost(**numbers[name])
-        else:
-            values[name] = tensors[name] if name in tensors else numbers[name]
+            known = {entry.name for entry in fields(Cost)}  # earlier files have more
+            values[name] = Cost(**{k: v for k, v in numbers[name].items() if k in known})
+        elif name in tensors:
+            values[name] = tensors[name]
+        elif name in numbers:  # earlier files have fewer
+            values[name] = numbers[name]
     return cls(**values)
 
 

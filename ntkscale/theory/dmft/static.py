@@ -7,7 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ntkscale.theory.activations import Activation, Pointwise
-from ntkscale.theory.dmft.problem import DIVERGED, Array, Loss, Problem, pose
+from ntkscale.theory.arguments import Array
+from ntkscale.theory.dmft.problem import Loss, Problem, pose
 from ntkscale.theory.dmft.solution import Cost, Solution
 from ntkscale.theory.infinite_width import propagate
 
@@ -36,6 +37,10 @@ def static_ntk(
         x, y, depth, learning_rate, steps, x_test, y_test, kernel, momentum, loss, flow: see `pose`.
         activation: a name, an `Activation` or an elementwise torch function.
 
+    Returns:
+        The solution; `standard_error` has what a series leaves out of kernels, zero for activations
+        with closed forms, and an estimate of what that makes of the mse.
+
     Raises:
         ValueError: see `pose`; an unknown activation.
     """
@@ -56,6 +61,7 @@ def static_ntk(
     )
     limit = propagate(problem.kernel, depth=depth, activation=activation, per_layer=True)
     assert limit.phi is not None and limit.g is not None
+    depth = problem.depth
     t, p, o, points = problem.num_times, problem.num_train, problem.num_outputs, len(limit.ntk)
     moved, reached = descend(problem, limit.ntk[:p, :p])
     one = torch.eye(o, dtype=torch.float64, device=problem.kernel.device)
@@ -65,7 +71,12 @@ def static_ntk(
         g.append(whole.expand(reached, points, o, reached, points, o))
     if problem.one_output:
         tangent, g = tangent[..., 0, 0], [each[:, :, 0, :, :, 0] for each in g]
-    done, zeros = reached == t, problem.kernel.new_zeros
+    done, count = reached == t, torch.arange(1, depth + 1).to(problem.kernel)
+    curves = problem.curves(limit.ntk[:, :p] @ moved[:reached])
+    # What a series leaves out of one expectation, as often as expectations follow on each other.
+    mse = curves["mse"]
+    by_series = depth * limit.error * mse * (mse / mse[0]).log().abs().nan_to_num(0, 0, 0)
+    error = {"mse": by_series, "phi": limit.error * count, "g": limit.error * depth + 0 * count}
     return Solution(
         times=problem.times[:reached].clone(),
         num_train=p,
@@ -77,11 +88,11 @@ def static_ntk(
         forward_responses=(),
         backward_responses=(),
         gamma0=0.0,
-        standard_error={"mse": zeros(reached), "phi": zeros(depth), "g": zeros(depth)},
+        standard_error=error,
         converged=done,
         message="" if done else problem.diverged(reached),
-        cost=Cost(time.perf_counter() - began, sweeps=1),
-        **problem.curves(limit.ntk[:, :p] @ moved[:reached]),
+        cost=Cost(time.perf_counter() - began),
+        **curves,
     )
 
 
@@ -104,12 +115,11 @@ def descend(
     moved = problem.kernel.new_zeros(problem.num_times, problem.num_train, problem.num_outputs)
     kicks = torch.zeros_like(moved)
     weights = problem.weights / problem.num_train
-    limit = DIVERGED * float(problem.losses(moved[0]))
     times = problem.num_times if times is None else times
     for t in range(times):
         moved[t] = torch.tensordot(weights[t, :t], kicks[:t], 1)
         outputs = kernel @ moved[t] if kernel.ndim == 2 else moved[t]
-        if not float(problem.losses(outputs)) <= limit:
+        if problem.has_diverged(outputs):
             return moved, t
         delta = problem.delta(outputs)
         kicks[t] = delta if kernel.ndim == 2 else kernel[t] @ delta

@@ -20,13 +20,14 @@ from torch import Tensor
 
 from ntkscale.theory.activations import Activation, Pointwise
 from ntkscale.theory.activations import activation as nonlinearity
+from ntkscale.theory.arguments import Array, whole
 from ntkscale.theory.dmft.averages import (
     BATCHES,
     SMALLEST_GAMMA0,
     Averages,
     check_sampling,
 )
-from ntkscale.theory.dmft.problem import DIVERGED, Array, Loss, Problem, pose
+from ntkscale.theory.dmft.problem import Loss, Problem, pose
 from ntkscale.theory.dmft.solution import Solution
 
 
@@ -47,6 +48,7 @@ def solve_two_layer(
     samples: int = 16384,
     seed: int = 0,
     fields: int = 0,
+    memory: int = 16 << 30,
     progress: Callable[[int, int], object] | None = None,
 ) -> Solution:
     """Train an infinitely wide network with one hidden layer.
@@ -62,18 +64,19 @@ def solve_two_layer(
         samples: neurons of all batches together.
         seed: of the neurons.
         fields: neurons whose h and z are returned, at all times and points.
+        memory: bytes that kernels and responses may take, see below.
         progress: called with times done and their number, over all batches.
 
     Returns:
         The solution; `standard_error` is the scatter of batches.
 
     Raises:
-        ValueError: see `pose`; too few samples for the inputs; a kernel of inputs with negative
-            eigenvalues.
+        ValueError: see `pose`; too few samples for the inputs; kernels above `memory`.
 
     Cost:
         S T^2 (n + n_g) / 2 multiply-adds for n points with n_g = n C gradients, S T^2 (n^2 + n_g^2)
         for the kernels; memory 2 S T (n + n_g) bytes (two copies of a batch, an eighth of all).
+        Kernels take 8 T^2 (n^2 + n_g^2) bytes, which must be within `memory`.
     """
     problem = pose(
         x,
@@ -90,7 +93,8 @@ def solve_two_layer(
         flow=flow,
     )
     phi = nonlinearity(activation)
-    root = check_sampling(problem, samples, fields)
+    samples, fields = whole(samples, "samples"), whole(fields, "fields", 0)
+    root = check_sampling(problem, samples, fields, responses=False, memory=memory)
     size, points = samples // BATCHES, len(problem.kernel)
     started = time.perf_counter()
     generator = torch.Generator(root.device).manual_seed(seed)
@@ -173,8 +177,7 @@ class _Particles:
         self.outputs[time] = signals - self.start
         outputs = self.outputs[time, :train]
         self.delta[time] = problem.delta(outputs)
-        first = problem.losses(self.outputs[0, :train])
-        if not bool(problem.losses(outputs) <= DIVERGED * first):
+        if problem.has_diverged(outputs):
             return False
         self.reached += 1
         return True

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ntkscale.theory.dmft.problem import Array
+from ntkscale.theory.arguments import Array, array, number
 from ntkscale.theory.dmft.solution import Solution
 
 
@@ -31,14 +31,21 @@ def white_data(y: Array, *, gamma0: float, times: Array) -> Solution:
         times: T flow times.
 
     Raises:
-        ValueError: y is not (P,), or gamma0 negative.
+        ValueError: y is not (P,), times are not (T,) or not all at least 0, values are not finite,
+            or gamma0 is negative.
     """
-    targets = torch.as_tensor(y).to(torch.float64)
-    times = torch.as_tensor(times).to(targets)
+    targets = array(y, "y").detach()
+    times = array(times, "times", targets.device).detach()
     if targets.ndim != 1 or not len(targets):
         raise ValueError(f"y must be (P,), got shape {tuple(targets.shape)}.")
-    if not 0 <= gamma0 < math.inf:
-        raise ValueError(f"gamma0 must be zero (lazy) or positive and finite, got {gamma0}.")
+    if times.ndim != 1 or not len(times) or bool((times < 0).any()):
+        raise ValueError(
+            f"times must be a list (T,) of flow times, none below 0, got shape "
+            f"{tuple(times.shape)}{f' from {float(times.min()):g}' if times.numel() else ''}."
+        )
+    if not 0 <= number(gamma0) < math.inf:
+        raise ValueError(f"gamma0 must be zero (lazy) or positive and finite, got {gamma0!r}.")
+    gamma0 = float(gamma0)
     count, norm = len(targets), float(targets.norm())
     unit = targets / norm if norm else targets
     theta, along = _learn(norm, gamma0, times / count)
@@ -48,8 +55,7 @@ def white_data(y: Array, *, gamma0: float, times: Array) -> Solution:
     direction = torch.outer(unit, unit)
     phi = eye[None, :, None] + (grown - 1)[:, None, :, None] * direction[:, None]
     now = grown.diagonal()[:, None, None]
-    residual = targets - outputs
-    mse = residual.square().mean(1)
+    mse = (targets - outputs).square().mean(1)
     shape = (len(times), count, len(times), count)
     return Solution(
         times=times,
@@ -69,6 +75,7 @@ def white_data(y: Array, *, gamma0: float, times: Array) -> Solution:
             "phi": times.new_zeros(1),
             "g": times.new_zeros(1),
         },
+        linear=True,
     )
 
 

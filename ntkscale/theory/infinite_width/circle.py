@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ntkscale.theory.arguments import whole
 from ntkscale.theory.infinite_width.recursion import block, rule, samples
 
 
@@ -34,8 +35,7 @@ def circle_ntk(
     Raises:
         ValueError: fewer than one point, a depth below one, or a power outside 1 to 9.
     """
-    if points < 1:
-        raise ValueError(f"points must be at least 1, got {points}.")
+    points, power = whole(points, "points"), whole(power, "power")
     if power not in range(1, 10):
         raise ValueError(f"ReLU^q takes q from 1 to 9, got q = {power}.")
     shift = 1.0 if bias else 0.0
@@ -69,4 +69,4 @@ def circle_eigenvalues(
         scale_input=scale_input,
         normalised=normalised,
     )
-    return torch.fft.rfft(row).real / points
+    return torch.fft.rfft(row).real / len(row)

@@ -24,6 +24,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ntkscale.theory.activations import Activation, Pointwise
+from ntkscale.theory.arguments import Array, array
 from ntkscale.theory.infinite_width.fully_connected import Kernels, Progress
 from ntkscale.theory.infinite_width.recursion import Rule, rule
 
@@ -35,8 +36,8 @@ _PIXEL_PAIRS_ELSEWHERE = 2**26
 
 
 def cnn_kernels(
-    x1: Float[Tensor, "n1 C H W"],
-    x2: Float[Tensor, "n2 C H W"] | None = None,
+    x1: Array,
+    x2: Array | None = None,
     *,
     depth: int,
     activation: str | Activation | Pointwise = "relu",
@@ -53,8 +54,8 @@ def cnn_kernels(
     by default where ``normalised=None`` says). Convolutions are divided by sqrt(9 C_in).
 
     Args:
-        x1: images.
-        x2: other images; None: `x1`, at half the work.
+        x1: (n1, C, H, W) images, of torch or numpy.
+        x2: (n2, C, H, W) other images; None: `x1`, at half the work.
         depth: number of convolutions L, each followed by phi.
         activation, weight_variance, bias_variance, normalised: as in `kernels`; biases are one a
             channel.
@@ -78,16 +79,16 @@ def cnn_kernels(
         raise ValueError(f"unknown readout {readout!r}: choose global or flatten.")
     first = _images(x1, "x1")
     alone = x2 is None or x2 is x1
-    second = first if x2 is None or x2 is x1 else _images(x2, "x2").to(first.device)
+    second = first if x2 is None or x2 is x1 else _images(x2, "x2", first.device)
     if first.shape[1:] != second.shape[1:]:
         raise ValueError(
             f"x1 holds images {tuple(first.shape[1:])} and x2 {tuple(second.shape[1:])}: give "
             "images of one network."
         )
-    if halve and min(first.shape[2:]) < 2**depth:
+    if halve and min(first.shape[2:]) < 2**checked.depth:
         raise ValueError(
-            f"{depth} halvings need images of at least {2**depth} x {2**depth}, got "
-            f"{first.shape[2]} x {first.shape[3]}."
+            f"{checked.depth} halvings need images of at least {2**checked.depth} x "
+            f"{2**checked.depth}, got {first.shape[2]} x {first.shape[3]}."
         )
     run = partial(_recursion, rule=checked, halve=halve, readout=readout)
 
@@ -144,12 +145,11 @@ def cnn_kernels(
     return Kernels(matrices[0], matrices[1], max(errors))
 
 
-def _images(x: Tensor, name: str) -> Float[Tensor, "n C H W"]:
+def _images(x: Array, name: str, device: torch.device | None = None) -> Float[Tensor, "n C H W"]:
+    x = array(x, name, device)
     if x.ndim != 4 or not x.numel():
         raise ValueError(f"{name} has shape {tuple(x.shape)}: give images (n, C, H, W).")
-    if not bool(x.isfinite().all()):
-        raise ValueError(f"{name} holds values that are not finite: drop those images.")
-    return x.double()
+    return x
 
 
 def _all_pairs(n1: int, n2: int) -> Int[Tensor, "2 pairs"]:

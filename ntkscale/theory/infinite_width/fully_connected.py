@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ntkscale.theory.activations import Activation, Pointwise
+from ntkscale.theory.arguments import Array, array
 from ntkscale.theory.infinite_width.recursion import Block, Rule, block, rule, samples, symmetric
 
 Progress = Callable[[int, int], None]
@@ -38,8 +39,8 @@ class Kernels:
 
 
 def kernels(
-    x1: Float[Tensor, "n1 ..."],
-    x2: Float[Tensor, "n2 ..."] | None = None,
+    x1: Array,
+    x2: Array | None = None,
     *,
     depth: int,
     activation: str | Activation | Pointwise = "relu",
@@ -57,8 +58,8 @@ def kernels(
     says).
 
     Args:
-        x1: inputs; more than one axis a sample is flattened.
-        x2: other inputs; None: `x1`, at half the work.
+        x1: (n1, ...) inputs, of torch or numpy; more than one axis a sample is flattened.
+        x2: (n2, ...) other inputs; None: `x1`, at half the work.
         depth: number of hidden layers L.
         activation: a name, an `Activation` or an elementwise torch function. Linear, ReLU^q, erf
             and GELU are closed forms, the rest is a Hermite series whose `error` is returned.
@@ -86,7 +87,7 @@ def kernels(
     """
     checked = rule(depth, activation, weight_variance, bias_variance, normalised)
     first = _flat(x1, "x1")
-    second = first if x2 is None or x2 is x1 else _flat(x2, "x2").to(first.device)
+    second = first if x2 is None or x2 is x1 else _flat(x2, "x2", first.device)
     if first.shape[1] != second.shape[1]:
         raise ValueError(
             f"x1 has {first.shape[1]} features a sample and x2 has {second.shape[1]}: give inputs "
@@ -105,9 +106,9 @@ def kernels(
 
 
 def propagate(
-    kernel: Float[Tensor, "n1 n2"],
-    first: Float[Tensor, "n1"] | None = None,
-    second: Float[Tensor, "n2"] | None = None,
+    kernel: Array,
+    first: Array | None = None,
+    second: Array | None = None,
     *,
     depth: int,
     activation: str | Activation | Pointwise = "relu",
@@ -120,17 +121,18 @@ def propagate(
     """The same from a given K^x = x.x' / D instead of inputs.
 
     Args:
-        kernel: K^x between two sets of inputs, or of one with itself.
-        first, second: its diagonal for each set, |x|^2 / D; None for both: `kernel` is symmetric
-            and has them on its diagonal.
+        kernel: (n1, n2), K^x between two sets of inputs, or of one with itself.
+        first, second: (n1,) and (n2,), its diagonal for each set, |x|^2 / D; None for both:
+            `kernel` is symmetric and has them on its diagonal.
         depth, activation, weight_variance, bias_variance, normalised, per_layer, progress: see
             `kernels`.
 
     Raises:
-        ValueError: as `kernels`; shapes that do not fit.
+        ValueError: as `kernels`; shapes that do not fit; a kernel that is of no inputs: not finite,
+            not symmetric, or larger than its diagonals allow.
     """
     checked = rule(depth, activation, weight_variance, bias_variance, normalised)
-    kernel = kernel.double()
+    kernel = array(kernel, "kernel")
     if (first is None) != (second is None):
         raise ValueError("give the diagonals of both sets of inputs, or of none.")
     if first is None or second is None:
@@ -140,15 +142,26 @@ def propagate(
                 "the diagonals |x|^2 / D of both sets."
             )
         diagonals = [kernel.diagonal()]
+        scale = float(kernel.detach().abs().max()) if len(kernel) else 0.0
+        if not torch.allclose(kernel, kernel.mT, rtol=1e-6, atol=1e-6 * scale):
+            raise ValueError("the kernel is not symmetric; give K^x = x.x' / D.")
     else:
-        diagonals = [first.double(), second.double()]
+        diagonals = [array(first, "first", kernel.device), array(second, "second", kernel.device)]
         if kernel.shape != (len(diagonals[0]), len(diagonals[1])):
             raise ValueError(
                 f"the kernel is {tuple(kernel.shape)}, its diagonals have "
                 f"{len(diagonals[0])} and {len(diagonals[1])} samples."
             )
-    if not bool(kernel.isfinite().all()) or any(bool((d < 0).any()) for d in diagonals):
-        raise ValueError("the kernel is not finite, or a diagonal is negative: check the inputs.")
+    if any(bool((d < 0).any()) for d in diagonals):
+        raise ValueError("a diagonal of the kernel is negative, |x|^2 / D never is: check it.")
+    # By Cauchy and Schwarz; single precision may be off by its rounding.
+    roots = [diagonal.detach().sqrt() for diagonal in diagonals]
+    most = (1 + 1e-6) * roots[0][:, None] * roots[-1]
+    if bool((kernel.detach().abs() > most + 1e-12 * most.max()).any()):
+        raise ValueError(
+            "the kernel has entries above the root of the product of its diagonals, which no "
+            "inputs have: check them."
+        )
 
     def covariance(rows: slice, columns: slice) -> Tensor:
         return weight_variance * kernel[rows, columns] + bias_variance
@@ -157,15 +170,14 @@ def propagate(
     return _assembled(covariance, variances, checked, per_layer, progress)
 
 
-def _flat(x: Tensor, name: str) -> Float[Tensor, "n D"]:
+def _flat(x: Array, name: str, device: torch.device | None = None) -> Float[Tensor, "n D"]:
+    x = array(x, name, device)
     if x.ndim < 2 or not x.shape[0]:
         raise ValueError(
             f"{name} has shape {tuple(x.shape)}: give at least one sample along the first axis, "
             "and its features along the others."
         )
-    if not bool(x.isfinite().all()):
-        raise ValueError(f"{name} holds values that are not finite: drop those samples.")
-    return x.double().flatten(1)
+    return x.flatten(1)
 
 
 def _assembled(

@@ -1,11 +1,12 @@
 """What an ensemble of infinitely wide networks predicts during gradient flow, in the lazy limit."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from ntkscale.theory.arguments import Array, array
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,12 @@ class LazyEnsemble:
 
 
 def lazy_flow(
-    ntk: Float[Tensor, "P P"],
-    targets: Float[Tensor, "P C"] | Float[Tensor, "P"],
-    times: Sequence[float] | Float[Tensor, "T"],
+    ntk: Array,
+    targets: Array,
+    times: Array,
     *,
-    cross: Float[Tensor, "n P"],
-    nngp: tuple[Float[Tensor, "P P"], Float[Tensor, "n P"], Float[Tensor, "n"]] | None = None,
+    cross: Array,
+    nngp: tuple[Array, Array, Array] | None = None,
 ) -> LazyEnsemble:
     """Solve df/dt = K (y - f) / P exactly (Lee et al. 2019, eqs. 13-16).
 
@@ -42,13 +43,13 @@ def lazy_flow(
         mean = F y,   covariance = S_** + F S F^T - F S_*^T - S_* F^T.
 
     Args:
-        ntk: Theta.
-        targets: y.
-        times: flow times from 0 to infinity.
-        cross: Theta_*.
-        nngp: S, S_* and the diagonal of S_**: networks whose initial output is not subtracted. In
-            the mean-field parameterization that output is 1 / (gamma0 sqrt(N)) times smaller:
-            divide all three by gamma0^2 N. None: centred networks, or mean-field ones at N =
+        ntk: Theta, (P, P); all arrays of torch or numpy.
+        targets: y, (P,) or (P, C).
+        times: (T,) flow times from 0 to infinity.
+        cross: Theta_*, (n, P).
+        nngp: S (P, P), S_* (n, P) and the diagonal of S_** (n,): networks whose
+            initial output is not subtracted. In the mean-field parameterization that output is
+            1 / (gamma0 sqrt(N)) times smaller: divide all three by gamma0^2 N. None: centred networks, or mean-field ones at N =
             infinity; all alike.
 
     Raises:
@@ -57,8 +58,10 @@ def lazy_flow(
     Cost: one eigendecomposition of order P, then T n P^2 multiply-adds for the variance and
     T n P C for the mean; float64 on the kernel's device.
     """
-    theta, theta_star, y = ntk.double(), cross.double(), targets.double()
-    y = y[:, None] if y.ndim == 1 else y
+    theta = array(ntk, "ntk")
+    theta_star, y = array(cross, "cross", theta.device), array(targets, "targets", theta.device)
+    one_output = y.ndim == 1
+    y = y[:, None] if one_output else y
     points, n = len(y), len(theta_star)
     grid = torch.as_tensor(times, dtype=torch.float64, device=theta.device)
     if grid.ndim != 1 or not bool((grid >= 0).all()):
@@ -68,10 +71,13 @@ def lazy_flow(
             f"{points} targets and {n} further inputs need kernels ({points}, {points}) and "
             f"({n}, {points}), got {tuple(theta.shape)} and {tuple(theta_star.shape)}."
         )
-    if not all(bool(tensor.isfinite().all()) for tensor in (theta, theta_star, y)):
-        raise ValueError("a kernel or the targets hold values that are not finite.")
+    covariance = start = start_cross = start_variance = None
     if nngp is not None:
-        shapes = [tuple(tensor.shape) for tensor in nngp]
+        names = ("the first of nngp", "the second of nngp", "the third of nngp")
+        covariance, start_cross, start_variance = (
+            array(values, name, theta.device) for values, name in zip(nngp, names, strict=True)
+        )
+        shapes = [tuple(t.shape) for t in (covariance, start_cross, start_variance)]
         if shapes != [(points, points), (n, points), (n,)]:
             raise ValueError(
                 f"nngp holds shapes {shapes}: give the covariance of the outputs of the training "
@@ -84,9 +90,7 @@ def lazy_flow(
     rotated = vectors.mT @ y
     onto = theta_star @ vectors
     inverse = torch.where(values > 0, 1 / torch.where(values > 0, values, 1.0), 0.0)
-    start = start_cross = start_variance = None
-    if nngp is not None:
-        covariance, start_cross, start_variance = (tensor.double() for tensor in nngp)
+    if covariance is not None and start_cross is not None:
         start, start_cross = vectors.mT @ covariance @ vectors, start_cross @ vectors
 
     means, variances, losses = [], [], []
@@ -104,7 +108,7 @@ def lazy_flow(
     mean = torch.stack(means) if means else theta.new_zeros(0, n, y.shape[1])
     return LazyEnsemble(
         grid,
-        mean[..., 0] if targets.ndim == 1 else mean,
+        mean[..., 0] if one_output else mean,
         torch.stack(variances).clamp_min(0) if variances else theta.new_zeros(0, n),
         torch.stack(losses) if losses else theta.new_zeros(0),
     )

@@ -1,10 +1,13 @@
 """Gaussian-process regression: the posterior of infinitely wide networks, Bayesian or by kernel."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from ntkscale.theory.arguments import Array, array, number
 
 
 @dataclass(frozen=True)
@@ -23,10 +26,10 @@ class Posterior:
 
 
 def posterior(
-    train: Float[Tensor, "P P"],
-    targets: Float[Tensor, "P C"] | Float[Tensor, "P"],
-    cross: Float[Tensor, "n P"],
-    test: Float[Tensor, "n n"],
+    train: Array,
+    targets: Array,
+    cross: Array,
+    test: Array,
     *,
     noise: float = 0.0,
 ) -> Posterior:
@@ -38,21 +41,23 @@ def posterior(
     ridge regression: the mean is where training with weight decay ends.
 
     Args:
-        train: K between the P training inputs.
-        targets: y.
-        cross: K between n further inputs and the training inputs.
-        test: K between the further inputs.
+        train: K between the P training inputs, (P, P); all arrays of torch or numpy.
+        targets: y, (P,) or (P, C).
+        cross: K between n further inputs and the training inputs, (n, P).
+        test: K between the further inputs, (n, n).
         noise: variance of the targets' noise, in target^2, or the ridge.
 
     Raises:
-        ValueError: shapes that do not fit, a negative noise, or a kernel that is not positive
-            definite to rounding (with the noise that would cure it).
+        ValueError: shapes that do not fit, values that are not finite, a negative noise, or a
+            kernel that is not positive definite to rounding (with the noise that would cure it).
 
     Cost: one Cholesky decomposition, P^3 / 3 multiply-adds, and P^2 n for the covariance.
     """
-    train, cross, test = train.double(), cross.double(), test.double()
-    y = targets.double()
-    y = y[:, None] if y.ndim == 1 else y
+    train = array(train, "train")
+    cross, test = array(cross, "cross", train.device), array(test, "test", train.device)
+    y = array(targets, "targets", train.device)
+    one_output = y.ndim == 1
+    y = y[:, None] if one_output else y
     points, n = len(y), len(cross)
     if train.shape != (points, points) or cross.shape != (n, points) or test.shape != (n, n):
         raise ValueError(
@@ -60,8 +65,8 @@ def posterior(
             f"({n}, {points}) and ({n}, {n}), got {tuple(train.shape)}, {tuple(cross.shape)} and "
             f"{tuple(test.shape)}."
         )
-    if not 0 <= noise < float("inf"):
-        raise ValueError(f"noise must be at least 0 and finite, got {noise}.")
+    if not 0 <= number(noise) < math.inf:
+        raise ValueError(f"noise must be at least 0 and finite, got {noise!r}.")
     noisy = train + noise * torch.eye(points, dtype=train.dtype, device=train.device)
     factor, failed = torch.linalg.cholesky_ex(noisy)
     if bool(failed):
@@ -77,6 +82,4 @@ def posterior(
     evidence = -0.5 * (y * weights).sum() - y.shape[1] * (
         factor.diagonal().log().sum() + 0.5 * points * torch.log(y.new_tensor(2 * torch.pi))
     )
-    return Posterior(
-        mean[:, 0] if targets.ndim == 1 else mean, test - half.mT @ half, float(evidence)
-    )
+    return Posterior(mean[:, 0] if one_output else mean, test - half.mT @ half, float(evidence))

@@ -8,6 +8,7 @@ phi' phi' under the layer's covariance,
     nngp = w Phi(S_L),           ntk = nngp + w Phi'(S_L) T_L
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ntkscale.theory.activations import Activation, Pointwise, activation
+from ntkscale.theory.arguments import number, whole
 from ntkscale.theory.infinite_width.expectations import Expectations, expectations
 
 Layer = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -55,17 +57,18 @@ def rule(
         ValueError: a depth below one, a weight variance that is not positive, a negative bias
             variance, or an unknown nonlinearity.
     """
-    if depth < 1:
-        raise ValueError(f"depth must be at least 1, got {depth}.")
-    if not 0 < weight_variance < float("inf"):
-        raise ValueError(f"weight_variance must be positive and finite, got {weight_variance}.")
-    if not 0 <= bias_variance < float("inf"):
-        raise ValueError(f"bias_variance must be at least 0 and finite, got {bias_variance}.")
+    depth = whole(depth, "depth")
+    if not 0 < number(weight_variance) < math.inf:
+        raise ValueError(f"weight_variance must be positive and finite, got {weight_variance!r}.")
+    if not 0 <= number(bias_variance) < math.inf:
+        raise ValueError(f"bias_variance must be at least 0 and finite, got {bias_variance!r}.")
     nonlinearity = activation(phi)
     if normalised is None:  # as networks do
         normalised = (nonlinearity.power or 0) > 1 or depth >= 3
     scale = 1 / nonlinearity.second_moment() if normalised else 1.0
-    return Rule(depth, expectations(nonlinearity), weight_variance, bias_variance, scale)
+    return Rule(
+        depth, expectations(nonlinearity), float(weight_variance), float(bias_variance), scale
+    )
 
 
 @dataclass(frozen=True)
@@ -138,12 +141,12 @@ def block(
 def _recursion(covariance: Tensor, layers: Sequence[Layer], rule: Rule) -> Block:
     tangent = covariance
     phi, slopes = [], []
-    for number, expected in enumerate(layers, start=1):
+    for layer, expected in enumerate(layers, start=1):
         value, slope = (rule.scale * moment for moment in expected(covariance))
         phi.append(value)
         slopes.append(slope)
         # The read-out has no bias.
-        covariance = rule.weight * value + (rule.bias if number < rule.depth else 0.0)
+        covariance = rule.weight * value + (rule.bias if layer < rule.depth else 0.0)
         tangent = covariance + rule.weight * slope * tangent
     return Block(covariance, tangent, tuple(phi), tuple(slopes))
 

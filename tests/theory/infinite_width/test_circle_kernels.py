@@ -86,7 +86,10 @@ def test_lazy_slopes_of_the_circle(beta: float, population: float, on_256: float
 def test_bad_options_are_one_sentence() -> None:
     with pytest.raises(ValueError, match="q = 10"):
         circle_ntk(8, power=10)
-    with pytest.raises(ValueError, match="depth must be at least 1"):
+    with pytest.raises(ValueError, match="depth must be a whole number, at least 1"):
         circle_ntk(8, depth=0)
-    with pytest.raises(ValueError, match="points must be at least 1"):
+    with pytest.raises(ValueError, match="points must be a whole number, at least 1"):
         circle_ntk(0)
+    with pytest.raises(ValueError, match="points must be a whole number"):
+        circle_ntk(8.5)  # pyright: ignore[reportArgumentType]
+    torch.testing.assert_close(circle_eigenvalues(8, power=2), circle_eigenvalues(8.0, power=2.0))  # pyright: ignore[reportArgumentType]

@@ -144,6 +144,19 @@ def test_kernel_of_the_inputs_instead_of_inputs() -> None:
     torch.testing.assert_close(found.ntk, kernels(x, y, **options).ntk)
 
 
+def test_arrays_of_numpy_and_whole_floats() -> None:
+    x, y = drawn(4, 3), drawn(2, 3)
+    options = {"depth": 2, "activation": "erf"}
+    expected = kernels(x, y, **options).ntk
+    found = kernels(x.numpy(), y.tolist(), depth=2.0, activation="erf")  # pyright: ignore[reportArgumentType]
+    assert torch.equal(found.ntk, expected)
+    own = propagate((x @ x.T / 3).numpy(), **options)
+    torch.testing.assert_close(own.ntk, kernels(x, **options).ntk)
+    # Parallel inputs in single precision are a little beyond the bound, by rounding.
+    x = torch.cat((x, 3 * x)).float()
+    assert bool(propagate(x @ x.T / 3, **options).ntk.isfinite().all())
+
+
 def test_any_dtype_shape_and_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ntkscale.theory.infinite_width.fully_connected._PAIRS", 64)
     seen: list[tuple[int, int]] = []
@@ -249,7 +262,7 @@ def test_the_series_states_its_error() -> None:
     assert 1e-12 < found.error < 0.2
     # In closed form, by another function with the same series: erf.
     erf = activation("erf")
-    series = Activation("mine", erf.function, erf.first, erf.second)
+    series = Activation("mine", erf.function, erf.first)
     for inputs in (x / 8, x / 2, x):
         near = inputs + 0.01 * drawn(40, 3)
         exact = kernels(inputs, near, depth=1, activation="erf")
@@ -293,7 +306,10 @@ def test_kernels_are_positive() -> None:
 def test_bad_options_are_one_sentence() -> None:
     x = torch.randn(3, 2)
     for wrong, words in (
-        ({"depth": 0}, "depth must be at least 1"),
+        ({"depth": 0}, "depth must be a whole number, at least 1"),
+        ({"depth": 1.5}, "depth must be a whole number"),
+        ({"depth": "two"}, "depth must be a whole number"),
+        ({"bias_variance": "0"}, "bias_variance must be at least 0"),
         ({"activation": "sine"}, "unknown activation"),
         ({"weight_variance": 0.0}, "weight_variance must be positive"),
         ({"bias_variance": -1.0}, "bias_variance must be at least 0"),
@@ -312,3 +328,13 @@ def test_bad_options_are_one_sentence() -> None:
         propagate(torch.ones(2, 2), torch.ones(2), depth=1)
     with pytest.raises(ValueError, match="negative"):
         propagate(-torch.ones(2, 2), depth=1)
+    square = drawn(3, 3) @ drawn(3, 3)
+    with pytest.raises(ValueError, match="not symmetric"):
+        propagate(square, depth=1)
+    with pytest.raises(ValueError, match="first has entries that are not finite"):
+        propagate(torch.ones(2, 2), torch.tensor([1.0, math.nan]), torch.ones(2), depth=1)
+    # More than Cauchy and Schwarz allow: erf would give nan, others a value.
+    too_large = torch.tensor([[1.0, 2.0], [2.0, 1.0]])
+    for kernel, diagonals in ((too_large, ()), (too_large, (torch.ones(2), torch.ones(2)))):
+        with pytest.raises(ValueError, match="above the root of the product"):
+            propagate(kernel, *diagonals, depth=1, activation="erf")

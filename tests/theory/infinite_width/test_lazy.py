@@ -167,3 +167,18 @@ def test_bad_input_is_one_sentence() -> None:
         lazy_flow(kernel, y, [1.0], cross=kernel, nngp=(kernel, kernel, kernel))
     with pytest.raises(ValueError, match="not finite"):
         lazy_flow(kernel * math.nan, y, [1.0], cross=kernel)
+    nan = torch.full((1, 3), math.nan)
+    with pytest.raises(ValueError, match="cross has entries that are not finite"):
+        posterior(kernel, y, nan, torch.ones(1, 1))
+    with pytest.raises(ValueError, match="second of nngp has entries that are not finite"):
+        lazy_flow(kernel, y, [1.0], cross=kernel[:1], nngp=(kernel, nan, kernel[0, :1]))
+    with pytest.raises(ValueError, match="none below 0"):
+        lazy_flow(kernel, y, [math.nan], cross=kernel)
+
+
+def test_arrays_of_numpy() -> None:
+    kernel, y = 3 * torch.eye(3, dtype=torch.float64), drawn(3)
+    flow = lazy_flow(kernel.numpy(), y.numpy(), [0.5], cross=kernel.numpy())
+    torch.testing.assert_close(flow.mean, lazy_flow(kernel, y, [0.5], cross=kernel).mean)
+    mean = posterior(kernel.numpy(), y.tolist(), kernel.numpy(), kernel.numpy()).mean
+    torch.testing.assert_close(mean, y)
