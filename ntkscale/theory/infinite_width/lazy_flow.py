@@ -49,8 +49,8 @@ def lazy_flow(
         cross: Theta_*, (n, P).
         nngp: S (P, P), S_* (n, P) and the diagonal of S_** (n,): networks whose
             initial output is not subtracted. In the mean-field parameterization that output is
-            1 / (gamma0 sqrt(N)) times smaller: divide all three by gamma0^2 N. None: centred networks, or mean-field ones at N =
-            infinity; all alike.
+            1 / (gamma0 sqrt(N)) times smaller: divide all three by gamma0^2 N. None: centred
+            networks, or mean-field ones at N = infinity; all alike.
 
     Raises:
         ValueError: shapes that do not fit, a negative time, or values that are not finite.

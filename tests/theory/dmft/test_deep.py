@@ -1,6 +1,7 @@
 """Deep networks: linear theory, networks of finite width, properties of kernels and responses."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from ntkscale.theory.activations import activation as nonlinearity
 from ntkscale.theory.dmft.deep import solve
 from ntkscale.theory.dmft.linear import solve_linear
 from ntkscale.theory.dmft.solution import Solution
-from tests.reference.mean_field_network import train_network
+from tests.reference.mean_field_network import History, train_network
 
 
 def draw(num: int, dim: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -100,33 +101,68 @@ def test_responses_act_as_those_of_linear_theory() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "depth", "gamma0", "rate"),
-    [("tanh", 2, 2.0, 0.3), ("relu", 2, 1.0, 0.3), ("relu", 3, 1.0, 0.15), ("gelu", 3, 0.2, 0.2)],
+    ("name", "depth", "gamma0", "rate", "width", "networks"),
+    [
+        ("tanh", 2, 2.0, 0.3, 1000, 12),
+        ("relu", 2, 1.0, 0.3, 500, 200),
+        ("relu", 3, 1.0, 0.15, 500, 100),
+    ],
 )
-def test_networks_of_finite_width(name: str, depth: int, gamma0: float, rate: float) -> None:
-    """The kink of ReLU matters: without its part of B, kernels of lower layers are off."""
+def test_networks_of_finite_width(
+    name: str, depth: int, gamma0: float, rate: float, width: int, networks: int
+) -> None:
     x, y = draw(3, 6, seed=30 + depth)
     phi = nonlinearity(name)
     phi = phi.normalised() if depth > 2 else phi
     settings = {"depth": depth, "gamma0": gamma0, "learning_rate": rate, "steps": 10}
     solution = solve(x, y, activation=phi, samples=16384, seed=1, **settings)
-    networks = [
-        train_network(x, y[:, None], phi.function, width=1000, seed=seed, **settings)
-        for seed in range(12)
+    runs = [
+        train_network(x, y[:, None], phi.function, width=width, seed=seed, **settings)
+        for seed in range(networks)
     ]
-    for layer in range(depth):
+    bounds = agree(solution, runs)
+    if name == "relu":
+        # Without what the kink adds to B (derivatives almost everywhere, as benchmarks'
+        # `dmft_alternating` takes them, at these outputs) G^1 is off by .08 and .17.
+        assert max(bounds) < 0.07 * (depth - 1)
+
+
+def test_networks_of_two_outputs_with_momentum_cross_entropy_and_test_points() -> None:
+    x, _ = draw(5, 6, seed=33)
+    y = torch.nn.functional.one_hot(torch.arange(3) % 2).double()
+    settings = {"depth": 2, "gamma0": 0.7, "learning_rate": 0.3, "steps": 8, "momentum": 0.5}
+    solution = solve(
+        x[:3], y, x_test=x[3:], activation="gelu", loss="cross-entropy", seed=1, **settings
+    )
+    runs = [
+        train_network(
+            x, y, torch.nn.functional.gelu, width=500, cross_entropy=True, seed=seed, **settings
+        )
+        for seed in range(40)
+    ]
+    agree(solution, runs)
+    assert solution.g[0].shape == (9, 5, 2, 9, 5, 2)
+    assert float(solution.loss[-1]) < 0.8 * float(solution.loss[0])
+
+
+def agree(solution: Solution, runs: list[History]) -> list[float]:
+    """Assert that kernels and outputs are the networks' mean; the bounds on kernels."""
+    count, bounds = len(runs), []
+    for layer in range(solution.depth):
         for ours, theirs in (
-            (solution.phi[layer], [network.phi[layer] for network in networks]),
-            (solution.g[layer], [network.g[layer] for network in networks]),
+            (solution.phi[layer], torch.stack([run.phi[layer] for run in runs])),
+            (solution.g[layer], torch.stack([run.g[layer] for run in runs])),
         ):
-            stack = torch.stack(theirs)
-            mean = stack.mean(0)
-            scatter = float(((stack - mean).square().sum() / (12 * 11)).sqrt() / mean.norm())
+            mean = theirs.mean(0)
+            scatter = float((theirs - mean).norm() / (count * (count - 1)) ** 0.5 / mean.norm())
             # Entries of a kernel fluctuate together, so its distance is about one number.
-            assert relative(matrix(ours), mean) < 0.02 + 2.5 * scatter
-    outputs = torch.stack([network.outputs[..., 0] for network in networks])
-    error = outputs.std(0).norm() / 12**0.5
-    assert float((solution.outputs - outputs.mean(0)).norm()) < 3.5 * error + 0.01
+            bounds.append(0.02 + 2.5 * scatter)
+            assert relative(matrix(ours), mean) < bounds[-1]
+    outputs = torch.stack([run.outputs for run in runs])
+    error = outputs.std(0).norm() / count**0.5
+    wrong = solution.outputs.reshape(outputs.shape[1:]) - outputs.mean(0)
+    assert float(wrong.norm()) < 3.5 * error + 0.01
+    return bounds
 
 
 def test_kernels_are_symmetric_and_positive(tanh: Solution) -> None:
@@ -250,8 +286,23 @@ def test_progress_counts_to_its_total() -> None:
     assert seen[-1][0] == seen[-1][1] == len(seen) == 40
 
 
-@pytest.mark.parametrize("tolerance", [0.0, 0.5])
-def test_a_senseless_tolerance_is_refused(tolerance: float) -> None:
+def test_kernels_beyond_memory_are_refused() -> None:
+    x, y = draw(3, 4, seed=1)
+    with pytest.raises(ValueError, match="memory is"):
+        solve(
+            x,
+            y,
+            depth=2,
+            activation="tanh",
+            gamma0=1.0,
+            learning_rate=0.1,
+            steps=100,
+            memory=1_000_000,
+        )
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 0.5, "small"])
+def test_a_senseless_tolerance_is_refused(tolerance: Any) -> None:
     x, y = draw(3, 4, seed=1)
     with pytest.raises(ValueError, match="tolerance must be above 0"):
         solve(
