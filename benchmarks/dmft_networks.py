@@ -44,7 +44,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--learning-rate", type=float, default=0.15)
     parser.add_argument("--samples", type=int, default=16384, help="neurons of theory")
-    parser.add_argument("--seed", type=int, default=2026, help="of the data sets")
+    parser.add_argument("--seed", type=int, default=2026, help="of the first data set")
+    parser.add_argument("--theory-seed", type=int, help="of theory's neurons; else the data set's")
     options = parser.parse_args()
     print(
         "L  activation  gamma0  mse end (theory)  worst kernel  mean over seeds  theory se"
@@ -109,7 +110,7 @@ def _case(
         learning_rate=options.learning_rate,
         steps=options.steps,
         samples=options.samples,
-        seed=seed,
+        seed=seed if options.theory_seed is None else options.theory_seed,
     )
     descent = Descent(
         x,

@@ -344,5 +344,6 @@ def _draw_slopes(ladders: Sequence[Ladder], folder: Path) -> Picture:
     return Picture(
         save_figure(figure, folder, "frontier_slopes")[0],
         "Local exponent of the compute frontier against the best width, lazy and rich.",
-        f"Dashed: theory, +- {TOLERANCE} shaded. Bands: 95 % over draws of A_0 or of batches.",
+        f"Dashed: theory, +- {TOLERANCE} shaded. Bands: 95 % over draws of A_0 or of batches. "
+        "Where noise sends the best width back, the point stands at the largest one before.",
     )

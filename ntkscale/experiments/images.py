@@ -156,7 +156,7 @@ class ImagesSettings(Training):
     method: Annotated[Literal["flow", "sgd", "momentum", "adam"], NAME] = "sgd"
     """flow, sgd, momentum or adam"""
     learning_rate: Floats = (0.1,)
-    """flow time a step (flow: mean)"""
+    """flow time per step; flow: on average"""
     steps: Integer = 2000
     """steps of each training; 0: one pass"""
     batch_size: Integer = 128
@@ -168,7 +168,7 @@ class ImagesSettings(Training):
     weight_decay: Number = 0.0
     """times theta, in each step"""
     augmentation: Annotated[Literal["none", "flip", "shift", "auto"], NAME] = "none"
-    """or flip, shift; auto: if seen twice"""
+    """flip, shift; auto: shift on repeats"""
     probe: Integer = 64
     """samples that follow the kernel"""
     spectrum: Integer = 512

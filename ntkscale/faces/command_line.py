@@ -5,6 +5,7 @@ import io
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
 import tyro
@@ -57,7 +58,9 @@ def _sentence(message: str, program: str, arguments: Sequence[str], known: Seque
     # The message stands below its title in a box, drawn with lines or, in ASCII, with dashes.
     bare = [_FRAME.sub("", line).strip() for line in message.splitlines()]
     lines = [line for line in bare if line][1:]
-    wrong = lines[0] if lines else "the options are wrong"
+    # It goes on to the first rule, over as many lines as the box is narrow.
+    below = bare[bare.index(lines[0]) :] if lines else ["the options are wrong"]
+    wrong = " ".join(takewhile(bool, below))
     if wrong.startswith("Unrecognized"):
         unknown = [word for word in arguments if word.startswith("-") and word in message]
         wrong = f"unknown option {' '.join(unknown) or wrong.partition(':')[2].strip()}"

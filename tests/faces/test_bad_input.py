@@ -47,6 +47,11 @@ def refused(main, words: str, capsys: pytest.CaptureFixture[str]) -> str:
         ("circle --depth 1 2", ["--init ring", "--init gaussian"]),
         ("circle --width 256 256", ["--width", "twice"]),
         ("circle --phases aligned wrong", ["wrong"]),
+        (
+            "scaling-model --parts foo",
+            ["'foo'", "('exponents', 'phases', 'curves', 'sgd', 'data');"],
+        ),
+        ("dmft --device cuda", ["--device cuda", "leave it out"]),
         ("circle --draws 0", ["--draws 0"]),
         ("circle --horizon -1", ["--horizon -1"]),
         ("circle --preset activations --beta 0.3", ["--preset activations", "--q"]),
