@@ -98,7 +98,7 @@ class Averages:
         runs = torch.stack([run[:t] for run in self._outputs])
         curves = problem.curves(runs.mean(0))
         depth = len(self._kernels) // 2
-        nbytes += self.nbytes()
+        nbytes += self.nbytes() + max(kernel.nbytes for kernel in self._kernels)
         means: list[Tensor] = []
         while self._kernels:
             kernel = self._kernels.pop(0)
@@ -124,7 +124,7 @@ class Averages:
             ntk = ntk[..., 0, 0]
         relative = torch.tensor(
             [
-                self._relative_error(float(squares.sum()), float(mean.square().sum()), count)
+                self._relative_error(float(squares.sum()), float(mean.norm()) ** 2, count)
                 for squares, mean in zip(self._squares, means, strict=True)
             ]
         ).to(runs)

@@ -127,6 +127,39 @@ def test_lazy_kernels_of_other_activations() -> None:
     torch.testing.assert_close(step, 0.1 / 4 * kernels.ntk @ y)
 
 
+def test_lazy_kernels_state_what_a_series_leaves_out() -> None:
+    x, y = data(4)
+    call: dict[str, Any] = {"depth": 2, "learning_rate": 0.1, "steps": 5}
+    exact = static_ntk(4 * x, y, activation="erf", **call)
+    assert not exact.standard_error["phi"].any() and not exact.standard_error["mse"].any()
+
+    # The same function by its series, which converges slowly for large fields.
+    found = static_ntk(4 * x, y, activation=lambda h: torch.erf(h), **call)
+    error = found.standard_error
+    assert 1e-13 < float(error["phi"][0]) < float(error["phi"][1])
+    assert bool(error["mse"][1:].gt(0).all()) and not error["mse"][0]
+    for layer in range(2):
+        for name in ("phi", "g"):
+            a, b = getattr(found, name)[layer][0, :, 0], getattr(exact, name)[layer][0, :, 0]
+            assert float((a - b).norm() / b.norm()) <= float(error[name][layer]) + 1e-12
+
+
+def test_white_data_checks_its_input() -> None:
+    y = np.ones(3)
+    for targets, times, words in [
+        (y * np.nan, [1.0], "y has entries that are not finite"),
+        (y, [0.0, np.nan], "times has entries that are not finite"),
+        (y, [0.0, -1.0], "none below 0"),
+        (y, 1.0, "must be a list"),
+        (y[:, None], [1.0], "y must be"),
+        (1.0, [1.0], "y must be"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            white_data(targets, gamma0=1.0, times=times)
+    with pytest.raises(ValueError, match="gamma0"):
+        white_data(y, gamma0=-1.0, times=[1.0])
+
+
 @pytest.mark.parametrize("more", [{}, {"momentum": 0.5}, {"flow": True}])
 @pytest.mark.parametrize("depth", [1, 2, 4])
 def test_leading_order_is_the_derivative(depth: int, more: dict[str, Any]) -> None:
