@@ -203,7 +203,7 @@ def _networks(
             width=width,
             seeds=settings.seed,
             looks=look_steps(theories[FULL], learned),
-            fields=largest,
+            fields=int(largest),
             progress=tell,
         )
     )

@@ -12,19 +12,24 @@ _TIME = "flow time t [sum of learning rates]"
 
 
 def draw_losses(frame: pl.DataFrame, settings: DmftSettings, folder: Path) -> Picture:
-    """Training mse of theory and of the widest networks, one panel for depths, one for gamma0.
+    """Training mse of theory and of the widest networks, a panel for depths, one for gamma0.
+
+    Where there is one depth or one gamma0 alone, its panel would repeat the other's curve.
 
     With cross-entropy it is the loss that is optimised: |one-hot - f|^2 says nothing there.
     """
-    figure, axes = new_figure(2)
     plain = settings.loss == "mse"
     column, unit = ("mse", "target²") if plain else ("loss", "nats")
     deepest, richest = settings.depth[-1], settings.gamma0[-1]
+    depths = sorted((d, g) for d, g in grid(settings) if g == richest)
+    gammas = sorted((d, g) for d, g in grid(settings) if d == deepest)
+    panels = [(gammas, f"L = {deepest}")]
+    if len(depths) > 1:
+        first = (depths, f"gamma0 = {richest:g}")
+        panels = [first, *panels] if len(gammas) > 1 else [first]
+    figure, axes = new_figure(len(panels))
     with house_style():
-        for ax, chosen, title in (
-            (axes[0], [(d, g) for d, g in grid(settings) if g == richest], f"gamma0 = {richest:g}"),
-            (axes[1], [(d, g) for d, g in grid(settings) if d == deepest], f"L = {deepest}"),
-        ):
+        for ax, (chosen, title) in zip(axes, panels, strict=True):
             for (depth, gamma0), colour in zip(chosen, ladder(len(chosen)), strict=True):
                 own = frame.filter((pl.col("depth") == depth) & (pl.col("gamma0") == gamma0))
                 theory = own.filter((pl.col("kind") == FULL) & pl.col("width").is_null())
@@ -43,7 +48,7 @@ def draw_losses(frame: pl.DataFrame, settings: DmftSettings, folder: Path) -> Pi
                     mean=pl.col(column).mean(), sd=pl.col(column).std().fill_null(0.0)
                 )
                 over = over.sort("time")
-                name = f"L = {depth}" if ax is axes[0] else f"gamma0 = {gamma0:g}"
+                name = f"L = {depth}" if chosen is depths else f"gamma0 = {gamma0:g}"
                 ax.errorbar(
                     over["time"], over["mean"], yerr=over["sd"], fmt="o", markersize=3,
                     color=colour, elinewidth=0.8, label=name,
@@ -89,6 +94,8 @@ def draw_errors(frame: pl.DataFrame, settings: DmftSettings, folder: Path) -> Pi
                 line = [last * (w / settings.width[-1]) ** -power for w in settings.width]
                 ax.plot(settings.width, line, "k--", linewidth=1, label=f"N^-{power:g}")
             ax.set(xscale="log", yscale="log", xlabel="width N [neurons]", ylabel=label)
+            ax.set_xticks(settings.width, [f"{width:,}" for width in settings.width])
+            ax.set_xticks([], minor=True)
             ax.legend(fontsize=6, ncols=2)
     return Picture(
         save_figure(figure, folder, "errors_against_width")[0],

@@ -57,8 +57,9 @@ def _theory(
                 *draw_kernels(run.path, settings, folder),
             ],
         ),
-        Section("Densities", figures=draw_densities(run.path, settings, folder)),
     ]
+    if densities := draw_densities(run.path, settings, folder):
+        sections.append(Section("Densities", figures=densities))
     if len(kinds(settings)) > 2:
         table, words = _approximations(frame, settings)
         tables.append(table)

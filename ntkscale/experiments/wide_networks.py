@@ -85,7 +85,7 @@ def train_networks(
     width: int,
     seeds: Sequence[int],
     looks: Sequence[int],
-    fields: bool = False,
+    fields: int = 0,
     progress: Callable[[int, int], object] | None = None,
 ) -> Iterator[Solution]:
     """Train networks without biases by full-batch gradient descent, one for every seed.
@@ -97,7 +97,7 @@ def train_networks(
         width: N.
         seeds: of the initial weights.
         looks: steps at which outputs and kernels are recorded, rising, the first 0 or more.
-        fields: keep h and z of all neurons too.
+        fields: of how many networks, the first ones, h and z of all neurons are kept too.
         progress: called with steps done and their number, over all seeds.
 
     Yields:
@@ -121,7 +121,8 @@ def train_networks(
     for first in range(0, len(seeds), batch):
         own = seeds[first : first + batch]
         done = first * (looks[-1] + 1)
-        networks = _Batch(descent, problem, width, own, fields)
+        kept = min(max(fields - first, 0), len(own))
+        networks = _Batch(descent, problem, width, own, kept)
         for step in range(looks[-1] + 1):
             networks.step(record=step in looks, last=step == looks[-1])
             if progress is not None:
@@ -162,7 +163,7 @@ class _Batch:
         problem: Problem,
         width: int,
         seeds: Sequence[int],
-        fields: bool,
+        fields: int,
     ) -> None:
         self.descent, self.problem, self.width = descent, problem, width
         parts = [torch.as_tensor(descent.x)]
@@ -239,12 +240,13 @@ class _Batch:
         self.phi.append([self.scale * self.network.activation(h.detach()) for h in hidden])
         if not self.fields:
             return
-        self.h.append([h.detach() for h in hidden])
+        few = slice(self.fields)
+        self.h.append([h.detach()[few].clone() for h in hidden])
         z = []
         for layer in range(1, len(hidden)):
-            weight = self.weights[f"hidden{layer + 1}"].detach()
-            z.append(torch.einsum("encN,eNM->encM", g[layer], weight) / self.width**0.5)
-        readout = self.weights["readout"].detach().clone()  # it goes on moving
+            weight = self.weights[f"hidden{layer + 1}"].detach()[few]
+            z.append(torch.einsum("encN,eNM->encM", g[layer][few], weight) / self.width**0.5)
+        readout = self.weights["readout"].detach()[few].clone()  # it goes on moving
         z.append(readout[:, None].expand(-1, len(self.inputs), -1, -1))
         self.z.append(z)
 
@@ -266,7 +268,7 @@ class _Batch:
         g = [gram(self.g, layer, looks * points * outputs).view(shape) for layer in range(depth)]
         ntk = self._tangent_kernel(phi, g)
         fields = None
-        if self.fields:
+        if index < self.fields:
             # Points before neurons, outputs between them where there are several.
             z = [torch.stack([look[layer][index] for look in self.z]) for layer in range(depth)]
             fields = Fields(

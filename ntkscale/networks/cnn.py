@@ -30,7 +30,8 @@ class CNN(Network):
         image_size: side of the image, or (height, width), at least 4.
         outputs: C.
         width: channels of both convolutions.
-        readout: ``"flatten"`` or ``"global"``, as in `theory.infinite_width.cnn_kernels`.
+        readout: ``"flatten"`` or ``"global"``, as in `theory.infinite_width.cnn_kernels`, whose
+            default is the other one: name it in both when you compare.
         activation, bias, gamma0, parameterization, centered, normalised, seed, dtype: as in `MLP`.
 
     Raises:
@@ -94,7 +95,7 @@ class CNN(Network):
         return (
             f"{self.in_channels} x {height} x {breadth} -> 2 x {self.width} "
             f"{self.activation.name} -> {self.outputs}, {self.parameterization}, "
-            f"centered={self.centered}"
+            f"readout={self.readout_over}, centered={self.centered}"
         )
 
     def features(

@@ -50,7 +50,7 @@ def test_networks_are_those_of_the_library(
         x[:4], targets[:4], depth, name, 0.7, 0.3, momentum, loss, x[4:], targets[4:], normalised
     )  # fmt: skip
     looks, width = [0, 2, 5], 12
-    found = list(train_networks(descent, width=width, seeds=(5, 8), looks=looks, fields=True))
+    found = list(train_networks(descent, width=width, seeds=(5, 8), looks=looks, fields=2))
     net = MLP(
         4, outputs, width=width, depth=depth, activation=name, gamma0=0.7, normalised=normalised,
         seed=8, dtype=torch.float64,
@@ -146,7 +146,8 @@ def test_a_solution_at_some_of_its_times() -> None:
 def test_the_mean_of_networks() -> None:
     x, y = draw(3, 4, 1, seed=7)
     descent = Descent(x, y[:, 0], 1, "erf", 1.0, 0.5)
-    found = list(train_networks(descent, width=6, seeds=(1, 2, 3), looks=(1, 3)))
+    found = list(train_networks(descent, width=6, seeds=(1, 2, 3), looks=(1, 3), fields=2))
+    assert [one.fields is not None for one in found] == [True, True, False]
     mean = average(found)
     assert torch.allclose(mean.phi[0], sum(one.phi[0] for one in found) / 3)  # pyright: ignore
     assert torch.allclose(mean.ntk, sum(one.ntk for one in found) / 3)  # pyright: ignore

@@ -100,3 +100,8 @@ def test_standard_networks_have_no_multipliers() -> None:
     h = halve(convolve(x, p["conv1"], None, divide=False).relu())
     h = halve(convolve(h, p["conv2"], None, divide=False).relu())
     torch.testing.assert_close(net(x), h.flatten(1) @ p["readout"].T)
+
+
+def test_a_network_says_what_its_readout_sums() -> None:
+    for readout in ("flatten", "global"):
+        assert f"readout={readout}" in repr(CNN(1, 8, 1, width=3, readout=readout))
