@@ -159,7 +159,7 @@ def _kernels(errors: pl.DataFrame, theory: Solution) -> list[_Kernel]:
         & (pl.col("part") == "final")
         & (pl.col("kernel") != "outputs")
     )
-    stated = {name: theory.standard_error[name].tolist() for name in ("phi", "g")}
+    stated = {name: theory.standard_error[f"{name}_at"][:, -1].tolist() for name in ("phi", "g")}
     found = []
     for name in dict.fromkeys(widest["kernel"].to_list()):
         own = widest.filter(pl.col("kernel") == name)

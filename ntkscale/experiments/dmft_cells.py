@@ -148,8 +148,8 @@ def _theory(
             record = {
                 "converged": solution.converged,
                 "message": solution.message,
-                "phi_error": solution.standard_error["phi"].tolist(),
-                "g_error": solution.standard_error["g"].tolist(),
+                "phi_error": solution.standard_error["phi_at"][:, -1].tolist(),
+                "g_error": solution.standard_error["g_at"][:, -1].tolist(),
             }
             ends = at_times(solution, 2)
             if ends.fields is None:

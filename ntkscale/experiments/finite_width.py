@@ -190,6 +190,7 @@ def at_times(solution: Solution, count: int, *, until: float = math.inf) -> Solu
     error = dict(solution.standard_error)
     if "mse" in error:
         error["mse"] = error["mse"][kept]
+    error |= {name: error[name][:, kept] for name in ("phi_at", "g_at") if name in error}
     return replace(
         solution,
         times=solution.times[kept],

@@ -129,6 +129,13 @@ class Averages:
             ]
         ).to(runs)
         relative = (relative.square() + bias**2).sqrt()
+        at = torch.stack(
+            [
+                self._at_times(squares, mean, count)
+                for squares, mean in zip(self._squares, means, strict=True)
+            ]
+        )
+        at = (at.square() + bias**2).sqrt()
         mse = curves["mse"]
         assert mse is not None
         by_bias = 1.5 * bias * mse * (mse / mse[0]).log().abs().nan_to_num(0, 0, 0)
@@ -143,7 +150,13 @@ class Averages:
             backward_responses=tuple(backward),
             gamma0=problem.gamma0,
             fields=fields,
-            standard_error={"mse": error, "phi": relative[:depth], "g": relative[depth:]},
+            standard_error={
+                "mse": error,
+                "phi": relative[:depth],
+                "g": relative[depth:],
+                "phi_at": at[:depth],
+                "g_at": at[depth:],
+            },
             converged=not why,
             message=why,
             cost=Cost(seconds=seconds, samples=samples, peak_bytes=nbytes),
@@ -185,6 +198,15 @@ class Averages:
         if not norm:
             return 0.0
         return math.sqrt(max(squares - count * norm, 0.0) / (count * (count - 1)) / norm)
+
+    def _at_times(self, squares: Float[Tensor, "T T"], mean: Tensor, count: int) -> Tensor:
+        """The same of each equal-time slice of a mean kernel, (T,)."""
+        times = self.reached
+        rows = len(mean) // times
+        slices = mean.view(times, rows, times, rows).diagonal(dim1=0, dim2=2)
+        norms = slices.square().sum((0, 1))
+        pairs = zip(squares.diagonal().tolist(), norms.tolist(), strict=True)
+        return torch.tensor([self._relative_error(s, n, count) for s, n in pairs]).to(mean)
 
     def _jackknife(self, runs: Float[Tensor, "B T All C"]) -> Float[Tensor, "T"]:
         """Standard error of the mse of mean outputs, by leaving out one batch at a time."""

@@ -73,7 +73,9 @@ class Solution:
         gamma0: feature learning.
         fields: samples for densities, or None. For linear networks see `draw`.
         standard_error: of the Monte-Carlo average: "mse" (T,) absolute, "phi" and "g" (L,)
-            relative to the norm of each kernel. Zero where the equations are algebraic.
+            relative to the norm of each kernel over all pairs of times, "phi_at" and "g_at" (L, T)
+            of each at equal times, where late ones of rich networks may be several times less
+            certain. Zero where the equations are algebraic.
         linear: the network is, and its fields are Gaussian with the kernels as covariances.
         converged: whether the equations are solved up to the last time asked for.
         message: what to change where not; worth knowing otherwise.

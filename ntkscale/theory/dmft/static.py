@@ -77,6 +77,7 @@ def static_ntk(
     mse = curves["mse"]
     by_series = depth * limit.error * mse * (mse / mse[0]).log().abs().nan_to_num(0, 0, 0)
     error = {"mse": by_series, "phi": limit.error * count, "g": limit.error * depth + 0 * count}
+    error |= {f"{name}_at": error[name][:, None].expand(-1, reached) for name in ("phi", "g")}
     return Solution(
         times=problem.times[:reached].clone(),
         num_train=p,

@@ -74,6 +74,8 @@ def white_data(y: Array, *, gamma0: float, times: Array) -> Solution:
             "mse": torch.zeros_like(times),
             "phi": times.new_zeros(1),
             "g": times.new_zeros(1),
+            "phi_at": times.new_zeros(1, len(times)),
+            "g_at": times.new_zeros(1, len(times)),
         },
         linear=True,
     )

@@ -35,6 +35,10 @@ def test_a_batch_that_ends_early_cuts_the_stated_errors_too(rank: int) -> None:
         torch.testing.assert_close(kernel.reshape(mean.shape), mean)
         error = kernels.var(0).sum().sqrt() / BATCHES**0.5 / mean.norm()
         torch.testing.assert_close(found.standard_error[name][0], error)
+        slices = kernels.view(BATCHES, last, points, last, points).diagonal(dim1=1, dim2=3)
+        spread = slices.var(0).sum((0, 1)).sqrt() / BATCHES**0.5
+        spread = spread / slices.mean(0).square().sum((0, 1)).sqrt()
+        torch.testing.assert_close(found.standard_error[f"{name}_at"][0], spread)
     mean = torch.stack([run[:last] for run in outputs]).mean(0)
     torch.testing.assert_close(found.outputs, mean[..., 0])
 
