@@ -137,7 +137,7 @@ def test_descent_of_wide_networks_at_a_large_learning_rate(outputs: int, momentu
     found = solve_linear(x, y, **call)
     errors: dict[str, list[float]] = {"outputs": [], "phi": [], "g": []}
     for width in (100, 400):
-        runs = [train_network(x, y, torch.clone, width=width, seed=s, **call) for s in range(8)]
+        runs = [train_network(x, y, torch.clone, width=width, seed=s, **call) for s in range(32)]
         for name, expected, measured in (
             ("outputs", found.outputs, [run.outputs for run in runs]),
             ("phi", found.phi[-1], [run.phi[-1] for run in runs]),
@@ -147,7 +147,7 @@ def test_descent_of_wide_networks_at_a_large_learning_rate(outputs: int, momentu
             wrong = wrong.flatten(1).norm(dim=1) / expected.norm()
             errors[name].append(float(wrong.mean()))
     for name, (narrow, wide) in errors.items():
-        assert wide < 0.15, name
+        assert wide < 0.2, name
         assert wide < 0.85 * narrow, name  # 0.5 expected, give or take 0.1
 
 
