@@ -144,10 +144,12 @@ def test_descent_of_wide_networks_at_a_large_learning_rate(outputs: int, momentu
             ("g", found.g[0], [run.g[0] for run in runs]),
         ):
             wrong = torch.stack(measured) - expected.reshape(measured[0].shape)
-            wrong = wrong.flatten(1).norm(dim=1) / expected.norm()
-            errors[name].append(float(wrong.mean()))
+            wrong = wrong.flatten(1) / expected.norm()
+            single = wrong.norm(dim=1).square().mean().sqrt()
+            errors[name].append(float(single))
+            # What chance leaves of 32 networks, and a finite width's own part, O(1 / N).
+            assert float(wrong.mean(0).norm()) < 3 * float(single) / 32**0.5 + 10 / width, name
     for name, (narrow, wide) in errors.items():
-        assert wide < 0.2, name
         assert wide < 0.85 * narrow, name  # 0.5 expected, give or take 0.1
 
 
