@@ -19,13 +19,13 @@ from itertools import product
 import polars as pl
 import torch
 
-from ntkscale.experiments.finite_width import (
+from ntkscale.experiments.dmft.finite_width import (
     at_times,
     compare,
     slopes,
     standard_error_of_mean,
 )
-from ntkscale.experiments.wide_networks import Descent
+from ntkscale.experiments.dmft.wide_networks import Descent
 from ntkscale.theory.activations import activation
 from ntkscale.theory.dmft import Solution, solve
 

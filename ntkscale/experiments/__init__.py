@@ -1,4 +1,4 @@
-"""One file a command: its settings, its run; beside it what is measured and the verdict.
+"""One folder a command: its settings and run, what is measured, the verdict.
 
 `EXPERIMENTS` lists them by the name of their command.
 """
@@ -9,17 +9,11 @@ from typing import Any
 
 from ntkscale.experiments import (
     circle,
-    circle_verdict,
     compute_optimal,
-    compute_optimal_verdict,
     coordinate_check,
-    coordinate_check_verdict,
     dmft,
-    dmft_verdict,
     images,
-    images_verdict,
     scaling_model,
-    scaling_model_verdict,
 )
 from ntkscale.experiments.answer import Answer, answer_table
 from ntkscale.experiments.settings import Common
@@ -45,20 +39,20 @@ class Experiment:
 
 
 EXPERIMENTS: dict[str, Experiment] = {
-    circle.EXPERIMENT: Experiment(circle.CircleSettings, circle.run, circle_verdict.judge),
-    images.EXPERIMENT: Experiment(images.ImagesSettings, images.run, images_verdict.judge),
+    circle.EXPERIMENT: Experiment(circle.CircleSettings, circle.run, circle.judge),
+    images.EXPERIMENT: Experiment(images.ImagesSettings, images.run, images.judge),
     coordinate_check.EXPERIMENT: Experiment(
         coordinate_check.CoordinateCheckSettings,
         coordinate_check.run,
-        coordinate_check_verdict.judge,
+        coordinate_check.judge,
     ),
     scaling_model.EXPERIMENT: Experiment(
-        scaling_model.ScalingModelSettings, scaling_model.run, scaling_model_verdict.judge
+        scaling_model.ScalingModelSettings, scaling_model.run, scaling_model.judge
     ),
     compute_optimal.EXPERIMENT: Experiment(
         compute_optimal.ComputeOptimalSettings,
         compute_optimal.run,
-        compute_optimal_verdict.judge,
+        compute_optimal.judge,
     ),
-    dmft.EXPERIMENT: Experiment(dmft.DmftSettings, dmft.run, dmft_verdict.judge),
+    dmft.EXPERIMENT: Experiment(dmft.DmftSettings, dmft.run, dmft.judge),
 }

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ntkscale.experiments.circle_answers import circle_answers
-from ntkscale.experiments.circle_cells import Condition
-from ntkscale.experiments.circle_measures import Baseline, Trained
-from ntkscale.experiments.circle_settings import CircleSettings
+from ntkscale.experiments.circle.answers import circle_answers
+from ntkscale.experiments.circle.cells import Condition
+from ntkscale.experiments.circle.measures import Baseline, Trained
+from ntkscale.experiments.circle.settings import CircleSettings
 from ntkscale.scaling import fit_power_law, source_capacity
 
 SETTINGS = CircleSettings(seed=(0, 1))

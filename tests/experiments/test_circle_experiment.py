@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from ntkscale import runs
-from ntkscale.experiments import circle, circle_verdict
-from ntkscale.experiments.circle_cells import Condition, infinite_spectrum, target, window
-from ntkscale.experiments.circle_measures import measure
+from ntkscale.experiments import circle
+from ntkscale.experiments.circle.cells import Condition, infinite_spectrum, target, window
+from ntkscale.experiments.circle.measures import measure
 from ntkscale.experiments.crossings import crossing_times
 from ntkscale.networks import MLP
 from ntkscale.runs import Run
@@ -102,7 +102,7 @@ def test_a_lazy_network_gains_nothing_and_a_rich_one_does(run: Run) -> None:
 
 
 def test_the_verdict_has_every_cell_and_its_figures(run: Run) -> None:
-    verdict = circle_verdict.judge(run)
+    verdict = circle.judge(run)
     assert len(verdict.tables[0].rows) == 4
     assert len(verdict.tables[1].rows) == 4
     assert "beta = 0.5 (hard)" in verdict.summary

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from ntkscale import runs
-from ntkscale.experiments import circle, circle_verdict
-from ntkscale.experiments.circle_frontier import Ladder, frontier
-from ntkscale.experiments.circle_frontier_verdict import conclusion, frontier_table
-from ntkscale.experiments.circle_measures import measure
-from ntkscale.experiments.circle_phases import KINDS, speed
+from ntkscale.experiments import circle
+from ntkscale.experiments.circle.frontier import Ladder, frontier
+from ntkscale.experiments.circle.frontier_verdict import conclusion, frontier_table
+from ntkscale.experiments.circle.measures import measure
+from ntkscale.experiments.circle.phases import KINDS, speed
 from ntkscale.scaling import predict
 
 SETTINGS = circle.CircleSettings(
@@ -62,7 +62,7 @@ def test_a_network_as_fast_as_its_lazy_flow_has_ratio_one(run: runs.Run) -> None
 
 
 def test_the_verdict_compares_phases(run: runs.Run) -> None:
-    verdict = circle_verdict.judge(run)
+    verdict = circle.judge(run)
     table = verdict.tables[0]
     assert table.title.startswith("Aligned")
     assert [(row["width"], row["phases"]) for row in table.rows] == [
@@ -133,7 +133,7 @@ def test_widths_of_gaussian_networks_are_drawn_as_a_frontier(tmp_path: Path) -> 
     )
     folder = circle.run(settings)
     assert folder is not None
-    verdict = circle_verdict.judge(runs.load(folder.path))
+    verdict = circle.judge(runs.load(folder.path))
     rows = verdict.tables[0].rows
     assert [(row["networks"], row["compute"]) for row in rows] == [
         ("lazy", "N t"),

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from ntkscale import runs
-from ntkscale.experiments import circle, circle_verdict
-from ntkscale.experiments.circle_cells import build, target
-from ntkscale.experiments.circle_measures import measure
-from ntkscale.experiments.circle_prediction import CLOSE, predict_cells, prediction_table
+from ntkscale.experiments import circle
+from ntkscale.experiments.circle.cells import build, target
+from ntkscale.experiments.circle.measures import measure
+from ntkscale.experiments.circle.prediction import CLOSE, predict_cells, prediction_table
 from tests.reference.linearised import linearised_mse
 
 BASE = circle.CircleSettings(
@@ -61,7 +61,7 @@ def test_a_lazy_network_follows_the_prediction_over_its_whole_run(
     predicted = (cell.test_mse[1:] - tail) / lazy.test_ratio
     np.testing.assert_allclose(predicted[chosen], test, rtol=1e-4)
     if kind == "deep":
-        verdict = circle_verdict.judge(run)
+        verdict = circle.judge(run)
         row = verdict.tables[0].rows[0]
         assert {"alpha of K_0", "beta of K_0", "2 power"} <= row.keys()
         assert lazy.cell.predicted == pytest.approx(

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from ntkscale import runs
-from ntkscale.experiments.circle import CircleSettings, expand, run, settings_of
-from ntkscale.experiments.circle_cells import (
+from ntkscale.experiments.circle.cells import (
     cell,
     conditions,
     infinite_spectrum,
@@ -17,7 +16,8 @@ from ntkscale.experiments.circle_cells import (
     target,
     window,
 )
-from ntkscale.experiments.circle_settings import PRESETS
+from ntkscale.experiments.circle.experiment import CircleSettings, expand, run, settings_of
+from ntkscale.experiments.circle.settings import PRESETS
 from ntkscale.runs import RunFolderError
 
 

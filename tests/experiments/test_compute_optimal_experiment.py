@@ -9,8 +9,8 @@ import pytest
 
 from ntkscale import runs
 from ntkscale.experiments import EXPERIMENTS, compute_optimal
-from ntkscale.experiments.compute_optimal import ComputeOptimalSettings
-from ntkscale.experiments.compute_optimal_verdict import Ladder, _answers, conclusion, ladders_of
+from ntkscale.experiments.compute_optimal.experiment import ComputeOptimalSettings
+from ntkscale.experiments.compute_optimal.verdict import Ladder, _answers, conclusion, ladders_of
 from ntkscale.scaling import predict
 
 SMALL = ComputeOptimalSettings(

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from ntkscale import runs
-from ntkscale.experiments import coordinate_check, coordinate_check_verdict
+from ntkscale.experiments import coordinate_check
 from ntkscale.networks import Parameterization
 
 
@@ -19,7 +19,7 @@ def judged(tmp_path: Path, parameterization: Parameterization) -> str:
         depth=2,
     )
     folder = coordinate_check.run(settings)
-    return coordinate_check_verdict.judge(runs.load(folder.path)).summary
+    return coordinate_check.judge(runs.load(folder.path)).summary
 
 
 def test_mean_field_passes_and_standard_fails(tmp_path: Path) -> None:

@@ -10,10 +10,12 @@ import polars as pl
 import pytest
 
 from ntkscale import runs
-from ntkscale.experiments import EXPERIMENTS, dmft, dmft_cells, dmft_verdict
-from ntkscale.experiments.dmft import DmftSettings, expand, grid
-from ntkscale.experiments.dmft_cnn_verdict import judge_cnn
-from ntkscale.experiments.finite_width import at_times
+from ntkscale.experiments import EXPERIMENTS, dmft
+from ntkscale.experiments.dmft import cells as dmft_cells
+from ntkscale.experiments.dmft import verdict as dmft_verdict
+from ntkscale.experiments.dmft.cnn_verdict import judge_cnn
+from ntkscale.experiments.dmft.experiment import DmftSettings, expand, grid
+from ntkscale.experiments.dmft.finite_width import at_times
 from ntkscale.theory.dmft import Solution
 
 TINY = DmftSettings(
@@ -80,7 +82,7 @@ def test_a_killed_run_ends_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         patch.setattr(dmft_cells, "_networks", stopped)
         dmft.run(settings)
     # Theory of the second gamma0 is not solved, networks of the largest width are not trained.
-    verdict = dmft_verdict.judge(runs.load(tmp_path / "dmft" / "killed"))
+    verdict = dmft.judge(runs.load(tmp_path / "dmft" / "killed"))
     assert "No network of width 64 is trained yet. The run is not finished" in verdict.summary
     again = dmft.run(settings).path
     for name in ("metrics.jsonl", "results.json"):
@@ -196,9 +198,8 @@ def test_theories_are_compared_up_to_where_the_full_one_ends(
     run, said, _ = judged(settings)
     errors = run.metrics.filter(pl.col("kernel").is_not_null())
     # What ends later is cut, what ends earlier is not compared at wrong times.
-    assert set(errors["kind"].to_list()) == set(dmft_cells.kinds(settings)) - {
-        "gradient independence"
-    }
+    expected = set(dmft_cells.kinds(settings)) - {"gradient independence"}
+    assert set(errors["kind"].to_list()) == expected
     static = Solution.load(dmft_cells.kept(run.path, "static NTK", 2, 1.0))
     full = Solution.load(dmft_cells.kept(run.path, dmft_cells.FULL, 2, 1.0))
     assert static.times.tolist() == full.times.tolist() and len(full.times) == 5
@@ -207,7 +208,7 @@ def test_theories_are_compared_up_to_where_the_full_one_ends(
 
 def test_cross_entropy_is_drawn_as_the_loss(tmp_path: Path) -> None:
     settings = replace(TINY, loss="cross-entropy", gamma0=(1.0,), runs=tmp_path, name="x")
-    verdict = dmft_verdict.judge(runs.load(dmft.run(settings).path))
+    verdict = dmft.judge(runs.load(dmft.run(settings).path))
     assert "Training loss" in verdict.sections[0].figures[0].alt
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ntkscale import ntk
-from ntkscale.experiments.finite_width import (
+from ntkscale.experiments.dmft.finite_width import (
     at_times,
     compare,
     errors,
@@ -18,7 +18,7 @@ from ntkscale.experiments.finite_width import (
     slopes,
     standard_error_of_mean,
 )
-from ntkscale.experiments.wide_networks import Descent, average, train_networks
+from ntkscale.experiments.dmft.wide_networks import Descent, average, train_networks
 from ntkscale.networks import MLP
 from ntkscale.theory.activations import activation
 from ntkscale.theory.dmft import solve, solve_linear, static_ntk

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from ntkscale.experiments.answer import Answer
-from ntkscale.experiments.images import ImagesSettings
-from ntkscale.experiments.images_answers import image_answers
-from ntkscale.experiments.images_measures import Start, Trained
-from ntkscale.experiments.images_prediction import (
+from ntkscale.experiments.images.answers import image_answers
+from ntkscale.experiments.images.experiment import ImagesSettings
+from ntkscale.experiments.images.measures import Start, Trained
+from ntkscale.experiments.images.prediction import (
     Predicted,
     compared,
     exponent_table,

@@ -6,8 +6,8 @@ import polars as pl
 import pytest
 
 from ntkscale import runs
-from ntkscale.experiments import images, images_verdict
-from ntkscale.experiments.images_measures import Trained, starts, trained, width_gaps
+from ntkscale.experiments import images
+from ntkscale.experiments.images.measures import Trained, starts, trained, width_gaps
 from ntkscale.runs import Run
 from ntkscale.schema import QUANTITIES
 
@@ -57,7 +57,7 @@ def test_the_spectrum_is_that_of_the_initial_kernel(run: Run) -> None:
 
 
 def test_the_verdict_has_every_cell_and_its_figures(run: Run) -> None:
-    verdict = images_verdict.judge(run)
+    verdict = images.judge(run)
     assert len(verdict.tables[0].rows) == 4
     assert "alpha" in verdict.summary
     assert "different widths" in verdict.summary
@@ -86,7 +86,7 @@ def test_every_kind_of_training_ends_in_a_verdict(tmp_path: Path, changes: dict)
     assert all(np.isfinite(cell.loss).all() for cell in cells)
     if changes.get("method") == "adam":
         assert run.metrics["time"].is_null().all()
-    assert images_verdict.judge(run).tables[0].rows
+    assert images.judge(run).tables[0].rows
 
 
 def test_divergence_is_a_result(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_divergence_is_a_result(tmp_path: Path) -> None:
     run = train(wild)
     (result,) = run.results.values()
     assert result["status"] == "diverged"
-    assert images_verdict.judge(run).tables[0].rows[0]["ended"] == "diverged"
+    assert images.judge(run).tables[0].rows[0]["ended"] == "diverged"
 
 
 def test_ones_own_arrays(tmp_path: Path) -> None:

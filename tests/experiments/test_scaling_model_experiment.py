@@ -8,10 +8,10 @@ import polars as pl
 import pytest
 
 from ntkscale import runs
-from ntkscale.experiments import EXPERIMENTS, scaling_model, scaling_model_verdict
-from ntkscale.experiments.scaling_model import ScalingModelSettings
-from ntkscale.experiments.scaling_model_cells import cells
-from ntkscale.experiments.scaling_model_measures import Curves, data_exponents, expected, pick
+from ntkscale.experiments import EXPERIMENTS, scaling_model
+from ntkscale.experiments.scaling_model.cells import cells
+from ntkscale.experiments.scaling_model.experiment import ScalingModelSettings
+from ntkscale.experiments.scaling_model.measures import Curves, data_exponents, expected, pick
 from ntkscale.scaling import predict
 
 SMALL = ScalingModelSettings(
@@ -117,6 +117,6 @@ def test_an_unfinished_run_says_so(tmp_path: Path) -> None:
     settings = replace(SMALL, runs=tmp_path, name="part", parts=("exponents",))
     run = runs.load(scaling_model.run(settings).path)
     half = replace(run, finished=False, metrics=run.metrics.filter(pl.col("beta") < 1))
-    verdict = scaling_model_verdict.judge(half)
+    verdict = scaling_model.judge(half)
     assert "not finished" in verdict.summary
     assert len(verdict.tables) == 1

@@ -4,8 +4,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ntkscale.experiments.scaling_model import ScalingModelSettings
-from ntkscale.experiments.scaling_model_answers import solved_answers
+from ntkscale.experiments.scaling_model.answers import solved_answers
+from ntkscale.experiments.scaling_model.experiment import ScalingModelSettings
 
 TIMES = np.geomspace(10.0, 1e9, 70)
 

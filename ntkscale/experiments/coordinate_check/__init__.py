@@ -1,0 +1,11 @@
+"""Does every coordinate move alike at every width?"""
+
+from ntkscale.experiments.coordinate_check.experiment import (
+    EXPERIMENT,
+    CoordinateCheckSettings,
+    run,
+    slopes,
+)
+from ntkscale.experiments.coordinate_check.verdict import judge
+
+__all__ = ["EXPERIMENT", "CoordinateCheckSettings", "judge", "run", "slopes"]
