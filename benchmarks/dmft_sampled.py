@@ -57,7 +57,7 @@ def compare(name: str, depth: int, points: int, steps: int, gamma0: float, seeds
         flush=True,
     )
     reached, mine = [], 0.0
-    for samples in (768, 1024, 2048, 4096, 8192, 16384):
+    for samples in (512, 768, 1024, 2048, 4096, 8192, 16384):
         ours, seconds = [], []
         for seed in range(seeds):
             started = time.perf_counter()

@@ -38,13 +38,19 @@ class Common:
 
 
 @dataclass(frozen=True)
-class Training(Common):
-    """Options of every experiment that trains cells."""
+class Recorded(Common):
+    """Options of every experiment with a W&B record."""
+
+    wandb: Annotated[WandbMode, NAME] = "offline"
+    """offline, online or disabled"""
+
+
+@dataclass(frozen=True)
+class Training(Recorded):
+    """Options of every experiment that trains cells side by side."""
 
     workers: Integer = 0
     """processes side by side; 0: as it pays"""
-    wandb: Annotated[WandbMode, NAME] = "offline"
-    """offline, online or disabled"""
 
 
 Settings = TypeVar("Settings", bound=Common)

@@ -16,7 +16,10 @@ from ntkscale.experiments.dmft import verdict as dmft_verdict
 from ntkscale.experiments.dmft.cnn_verdict import judge_cnn
 from ntkscale.experiments.dmft.experiment import DmftSettings, expand, grid
 from ntkscale.experiments.dmft.finite_width import at_times
+from ntkscale.experiments.dmft.movement import movements
+from ntkscale.experiments.dmft.record import FULL
 from ntkscale.theory.dmft import Solution
+from tests.reference import wandb_record
 
 TINY = DmftSettings(
     num_train=3,
@@ -28,6 +31,7 @@ TINY = DmftSettings(
     steps=6,
     learning_rate=0.3,
     samples=1024,
+    wandb="disabled",
 )
 LINEAR = replace(
     TINY,
@@ -41,7 +45,14 @@ LINEAR = replace(
 
 
 CNN = DmftSettings(
-    preset="cnn", data="digits", width=(4, 6), num_train=40, steps=10, seed=(0, 1), name="c"
+    preset="cnn",
+    data="digits",
+    width=(4, 6),
+    num_train=40,
+    steps=10,
+    seed=(0, 1),
+    name="c",
+    wandb="disabled",
 )
 
 
@@ -57,14 +68,14 @@ def test_theory_and_networks_are_judged_from_their_files(tmp_path: Path) -> None
     run, said, pictures = judged(replace(TINY, runs=tmp_path, name="a"))
     assert run.finished
     assert "of 10 final kernels of width 64" in said
-    assert pictures == 4
+    assert pictures == 5
     assert len(list((run.path / "solutions").iterdir())) == 2 * (3 + 2 + 1)
 
 
 def test_approximations(tmp_path: Path) -> None:
     run, said, pictures = judged(replace(LINEAR, runs=tmp_path, name="b"))
     assert "gradient independence" in said
-    assert pictures == 5
+    assert pictures == 6
     assert set(run.metrics["kind"].to_list()) == {"network", *dmft_cells.kinds(expand(LINEAR))}
 
 
@@ -176,7 +187,7 @@ def test_an_approximation_that_is_missing_fails_and_the_full_theory_is_not_judge
         rows: dict[str, Any] = {str(row["theory"]): row for row in table.rows}
         assert rows[kind]["gamma0 = 1"].value == "none"
         assert rows[kind]["gamma0 = 1"].mark == "fail"
-        assert rows[dmft_cells.FULL]["gamma0 = 1"].mark is None
+        assert rows[FULL]["gamma0 = 1"].mark is None
     gone, _ = dmft_verdict._approximations(run.metrics.filter(pl.col("kind") != kind), settings)
     rows = {str(row["theory"]): row for row in gone.rows}
     assert rows[kind]["gamma0 = 1"].mark == "fail"
@@ -189,7 +200,7 @@ def test_theories_are_compared_up_to_where_the_full_one_ends(
 
     def early(settings: DmftSettings, kind: str, *rest: Any) -> Solution:
         found = solve(settings, kind, *rest)
-        ends = {dmft_cells.FULL: 4, "gradient independence": 2}
+        ends = {FULL: 4, "gradient independence": 2}
         last = ends.get(kind, settings.steps)
         return at_times(found, last + 1, until=float(found.times[last]))
 
@@ -201,7 +212,7 @@ def test_theories_are_compared_up_to_where_the_full_one_ends(
     expected = set(dmft_cells.kinds(settings)) - {"gradient independence"}
     assert set(errors["kind"].to_list()) == expected
     static = Solution.load(dmft_cells.kept(run.path, "static NTK", 2, 1.0))
-    full = Solution.load(dmft_cells.kept(run.path, dmft_cells.FULL, 2, 1.0))
+    full = Solution.load(dmft_cells.kept(run.path, FULL, 2, 1.0))
     assert static.times.tolist() == full.times.tolist() and len(full.times) == 5
     assert "gradient independence from 1 on" in said
 
@@ -248,3 +259,46 @@ def test_what_is_refused(change: dict, words: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=words):
         dmft.run(replace(TINY, runs=tmp_path / "runs", **change))
     assert not list(tmp_path.iterdir())
+
+
+def test_theory_and_networks_are_recorded_under_the_names_of_the_schema(tmp_path: Path) -> None:
+    settings = replace(TINY, gamma0=(1.0,), wandb="offline", runs=tmp_path, name="w")
+    run = runs.load(dmft.run(settings).path)
+    theory = Solution.load(dmft_cells.kept(run.path, FULL, 2, 1.0))
+    records = list((run.path / "wandb").glob("offline-run-*"))
+    assert len(records) == 3  # theory, and two widths
+    history = [entries for record in records for entries in wandb_record.history(record)]
+    rows = run.metrics.filter(pl.col("kernel_distance").is_not_null())
+    for kind in (FULL, "network"):
+        own = rows.filter(
+            (pl.col("kind") == kind) & (pl.col("width").is_null() | (pl.col("width") == 64))
+        )
+        mean = own.group_by("time").agg(pl.col("kernel_distance", "mse").mean()).sort("time")
+        assert mean["time"].to_list() == theory.times.tolist()
+        for name in ("kernel_distance", "mse"):
+            logged = [entries[name] for entries in history if name in entries]
+            assert set(mean[name].to_list()) <= set(logged)
+    solved = rows.filter(pl.col("kind") == FULL)["kernel_distance"].to_list()
+    for distance, kernel in zip(solved, theory.ntk, strict=True):
+        start = theory.ntk[0]
+        cosine = float((start * kernel).sum() / (start.norm() * kernel.norm()))
+        assert distance == pytest.approx(1 - cosine, abs=1e-12)
+
+
+def test_a_rich_network_is_answered_against_the_lazy_limit(tmp_path: Path) -> None:
+    settings = replace(TINY, gamma0=(0.2, 1.0), runs=tmp_path, name="a")
+    run = runs.load(dmft.run(settings).path)
+    (answer,) = dmft.judge(run).answers
+    lazy, rich = (
+        Solution.load(dmft_cells.kept(run.path, kind, 2, 1.0)) for kind in ("static NTK", FULL)
+    )
+    assert list(answer.ratios) == [pytest.approx(float(rich.mse[-1] / lazy.mse[-1]))]
+    assert answer.equal_time == pytest.approx(float(rich.times[-1]))
+    moved, trained = movements(run.path, expand(settings))[2, 1.0]
+    assert trained is not None
+    cosines = [
+        float((phi[0, :, 0] * phi[-1, :, -1]).sum() / (phi[0, :, 0].norm() * phi[-1, :, -1].norm()))
+        for phi in rich.phi
+    ]
+    assert moved == pytest.approx(sum(cosines) / 2)
+    assert abs(moved - trained) < 0.1

@@ -1,6 +1,8 @@
 """Infinitely wide networks, solved, beside trained ones; and `compare` for any solution."""
 
 from ntkscale.experiments.dmft.experiment import EXPERIMENT, DmftSettings, expand, run
+from ntkscale.experiments.dmft.finite_width import at_times, compare
 from ntkscale.experiments.dmft.verdict import judge
+from ntkscale.experiments.dmft.wide_networks import Descent
 
-__all__ = ["EXPERIMENT", "DmftSettings", "expand", "judge", "run"]
+__all__ = ["EXPERIMENT", "Descent", "DmftSettings", "at_times", "compare", "expand", "judge", "run"]

@@ -17,6 +17,7 @@ from torch import Tensor
 from ntkscale.experiments.cells import cell_name
 from ntkscale.experiments.dmft.experiment import DmftSettings, grid
 from ntkscale.experiments.dmft.finite_width import at_times, errors, look_steps, same_times
+from ntkscale.experiments.dmft.record import FULL, kernel_measures
 from ntkscale.experiments.dmft.wide_networks import SINGLE, Descent, average, train_networks
 from ntkscale.tasks import images
 from ntkscale.theory.dmft import (
@@ -33,7 +34,6 @@ TIMES = 11
 """At which kernels are compared, start and end among them."""
 FIELDS = 2000
 """Neurons of theory that densities are drawn from."""
-FULL = "theory"
 
 Tell = Callable[[int, int], object]
 Row = dict[str, Any]
@@ -131,7 +131,14 @@ def _theory(
     record: dict[str, Any] = {}
     end = float("inf")
     for kind in kinds(settings):
-        solution = _solution(settings, kind, depth, gamma0, tell)
+        # Where a killed Monte-Carlo solution goes on from.
+        unfinished = kept(folder, f"unfinished {kind}", depth, gamma0)
+        solution = _solution(settings, kind, depth, gamma0, tell, unfinished)
+        # If the full theory ended early, the others are compared up to there.
+        end = float(solution.times[-1]) if kind == FULL else end
+        few = replace(at_times(solution, TIMES, until=end), fields=None)
+        few.save(kept(folder, kind, depth, gamma0))
+        measured = kernel_measures(few, data(settings)[1])
         error = solution.standard_error.get("mse", torch.zeros_like(solution.mse))
         known = "mse" in solution.standard_error
         for time, loss, mse, own in zip(
@@ -142,9 +149,8 @@ def _theory(
             strict=True,
         ):
             row: Row = {"kind": kind, "time": time, "loss": loss, "mse": mse}
-            rows.append(row | ({"mse_error": own} if known else {}))
+            rows.append(row | ({"mse_error": own} if known else {}) | measured.get(time, {}))
         if kind == FULL:
-            end = float(solution.times[-1])
             record = {
                 "converged": solution.converged,
                 "message": solution.message,
@@ -156,13 +162,12 @@ def _theory(
                 drawn = draw(solution, FIELDS, times=[0, len(solution.times) - 1])
                 ends = replace(ends, fields=drawn)
             ends.save(kept(folder, f"{kind} ends", depth, gamma0))
-        # If the full theory ended early, the others are compared up to there.
-        few = replace(at_times(solution, TIMES, until=end), fields=None)
-        few.save(kept(folder, kind, depth, gamma0))
     return rows, record
 
 
-def _solution(settings: DmftSettings, kind: str, depth: int, gamma0: float, tell: Tell) -> Solution:
+def _solution(
+    settings: DmftSettings, kind: str, depth: int, gamma0: float, tell: Tell, unfinished: Path
+) -> Solution:
     x, y = data(settings)
     common: dict[str, Any] = {
         "learning_rate": settings.learning_rate,
@@ -184,6 +189,7 @@ def _solution(settings: DmftSettings, kind: str, depth: int, gamma0: float, tell
         "samples": settings.samples,
         "seed": settings.seed[0],
         "fields": min(FIELDS, settings.samples),
+        "checkpoint": unfinished,
     }
     if depth == 1:
         return solve_two_layer(x, y, **common)
@@ -211,11 +217,12 @@ def _networks(
     rows: list[Row] = []
     for seed, network in [*zip(settings.seed, found, strict=True), (None, mean)]:
         if seed is not None:
+            measured = kernel_measures(network, data(settings)[1])
             for time, loss, mse in zip(
                 network.times.tolist(), network.loss.tolist(), network.mse.tolist(), strict=True
             ):
                 row: Row = {"kind": "network", "time": time, "loss": loss, "mse": mse}
-                rows.append(row | {"seed": seed})
+                rows.append(row | {"seed": seed} | measured[time])
         for kind, theory in theories.items():
             if same_times(theory, network):  # an approximation may end before the full theory
                 own = errors(network, theory)

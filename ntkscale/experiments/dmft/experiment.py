@@ -12,18 +12,18 @@ from typing import Annotated, Any, Literal
 
 from ntkscale.experiments.settings import (
     NAME,
-    Common,
     Floats,
     Integer,
     Ints,
     Number,
+    Recorded,
     Text,
     require_distinct,
     require_positive,
     with_preset,
 )
 from ntkscale.experiments.train_cells import new_folder_unless_refused
-from ntkscale.reporting import Progress
+from ntkscale.reporting import Progress, WandbLog
 from ntkscale.runs import RunFolder
 from ntkscale.theory.activations import activation as nonlinearity
 
@@ -90,7 +90,7 @@ QUICK: Mapping[str, Mapping[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class DmftSettings(Common):
+class DmftSettings(Recorded):
     """Networks of finite width beside the theory of infinite width, while both learn features.
 
     Presets: tanh, deep networks against width; linear, depths and a ladder of gamma0;
@@ -199,6 +199,7 @@ def _solve(folder: RunFolder, settings: DmftSettings) -> None:
     """Solve and train what is not done yet."""
     from ntkscale.experiments.dmft.cells import cells
     from ntkscale.experiments.dmft.cnn import cnn_cells
+    from ntkscale.experiments.dmft.record import log_rows
 
     folder.load_checkpoint()
     done = folder.results()
@@ -213,6 +214,15 @@ def _solve(folder: RunFolder, settings: DmftSettings) -> None:
                 progress.update(position + now / total, len(todo), name)
 
             rows, result = cell.work(folder.path, tell)
+            log = WandbLog(
+                settings.wandb,
+                folder.path,
+                name=cell.name,
+                group=f"{EXPERIMENT}/{folder.path.name}",
+                config={**folder.config, **cell.key},
+            )
+            log_rows(log, rows)
+            log.finish()
             for row in rows:
                 folder.append({"cell": cell.name, **cell.key, **row})
             folder.write_result(cell.name, {**cell.key, **result})

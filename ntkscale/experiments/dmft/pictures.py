@@ -12,9 +12,10 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.ticker import MaxNLocator
 
-from ntkscale.experiments.dmft.cells import FULL, kept
+from ntkscale.experiments.dmft.cells import kept
 from ntkscale.experiments.dmft.experiment import DmftSettings
 from ntkscale.experiments.dmft.finite_width import same_times
+from ntkscale.experiments.dmft.record import FULL
 from ntkscale.reporting import COLOURS, Picture, house_style, new_figure, save_figure
 from ntkscale.theory.dmft import Solution
 

@@ -1,6 +1,7 @@
 """Averages over independent batches of neurons, and how far to trust them."""
 
 import math
+from collections.abc import Mapping
 
 import torch
 from jaxtyping import Float
@@ -41,7 +42,6 @@ class Averages:
         self._responses: list[Tensor] = []
         self._h: list[tuple[Tensor, ...]] = []
         self._z: list[tuple[Tensor, ...]] = []
-        self._seconds, self._bytes = 0.0, 0
 
     def add(
         self,
@@ -80,6 +80,33 @@ class Averages:
         if fields is not None:
             self._h.append(tuple(fields[0]))
             self._z.append(tuple(fields[1]))
+
+    def state(self) -> dict[str, Tensor]:
+        """The sums, as `restore` takes them."""
+        lists = {
+            "outputs": self._outputs,
+            "kernels": self._kernels,
+            "squares": self._squares,
+            "responses": self._responses,
+        }
+        for name, batches in (("h", self._h), ("z", self._z)):
+            lists |= {f"{name}{batch}": list(layers) for batch, layers in enumerate(batches)}
+        state = {f"{name}.{i}": held for name, all_ in lists.items() for i, held in enumerate(all_)}
+        return state | {"reached": torch.tensor(self.reached)}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what `state` returned."""
+
+        def family(name: str) -> list[Tensor]:
+            count = sum(key.rpartition(".")[0] == name for key in state)
+            return [state[f"{name}.{i}"] for i in range(count)]
+
+        self.reached = int(state["reached"])
+        self._outputs, self._kernels = family("outputs"), family("kernels")
+        self._squares, self._responses = family("squares"), family("responses")
+        kept = range(len(self._outputs)) if "h0.0" in state else ()
+        self._h = [tuple(family(f"h{batch}")) for batch in kept]
+        self._z = [tuple(family(f"z{batch}")) for batch in kept]
 
     def solution(
         self, *, samples: int, seconds: float, nbytes: int, bias: float, why: str

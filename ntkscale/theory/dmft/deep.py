@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
@@ -11,6 +12,7 @@ from ntkscale.theory.arguments import Array, number, whole
 from ntkscale.theory.dmft.averages import BATCHES, Averages, check_sampling
 from ntkscale.theory.dmft.deep_march import March
 from ntkscale.theory.dmft.problem import Loss, pose
+from ntkscale.theory.dmft.resumption import Resumption
 from ntkscale.theory.dmft.solution import Solution
 from ntkscale.theory.dmft.span import ExhaustedError
 
@@ -37,6 +39,7 @@ def solve(
     fields: int = 0,
     memory: int = 16 << 30,
     progress: Callable[[int, int], object] | None = None,
+    checkpoint: str | Path | None = None,
 ) -> Solution:
     """Train an infinitely wide network (arXiv 2205.09653, eqs 5-10).
 
@@ -58,6 +61,8 @@ def solve(
         fields: neurons whose h and z are returned, at all times and points.
         memory: bytes that kernels and responses may take, see below.
         progress: called with times done and their number, over all batches.
+        checkpoint: file in which finished batches are kept until all are; the same call goes on
+            after them, with the same result. It is as large as the solution.
 
     Returns:
         The solution. `standard_error` has the scatter of batches and, in quadrature, an estimate of
@@ -70,7 +75,7 @@ def solve(
 
     Raises:
         ValueError: see `pose`; too few samples for the inputs; kernels above `memory`; numbers
-            out of range.
+            out of range; a checkpoint that is damaged or of other arguments.
 
     Cost:
         Some 12 S r n L T multiply-adds for n points (train and test, times outputs) and spans of r
@@ -99,11 +104,15 @@ def solve(
     tolerance = 1 / samples if tolerance is None else tolerance
     if not 0 < number(tolerance) < 0.1:
         raise ValueError(f"tolerance must be above 0 and below 0.1, got {tolerance!r}.")
-    started = time.perf_counter()
     generator = torch.Generator(problem.kernel.device).manual_seed(seed)
     averages = Averages(problem)
-    nbytes, why = 0, ""
-    for batch in range(BATCHES):
+    kept = Resumption(
+        checkpoint, problem, phi, samples=samples, seed=seed, tolerance=tolerance, fields=fields,
+        responses=responses,
+    )  # fmt: skip
+    kept.load(averages, generator)
+    for batch in range(kept.done, BATCHES):
+        started = time.perf_counter()
         march = March(
             problem,
             root,
@@ -117,10 +126,10 @@ def solve(
         while march.reached < averages.reached:
             try:
                 if not march.advance():
-                    why = problem.diverged(march.reached)
+                    kept.why = problem.diverged(march.reached)
                     break
             except ExhaustedError as short:
-                why = (
+                kept.why = (
                     f"Stopped at time {float(problem.times[march.reached]):.4g}: {short}; raise "
                     f"samples (now {samples}) or tolerance (now {tolerance:g})."
                 )
@@ -128,7 +137,7 @@ def solve(
             if progress is not None:
                 progress(batch * problem.num_times + march.reached, BATCHES * problem.num_times)
         if not march.reached:
-            raise ValueError(why)
+            raise ValueError(kept.why)
         reached = march.reached
         products = None
         if responses and depth > 1:
@@ -140,11 +149,16 @@ def solve(
             responses=products,
             fields=(march.h, march.z) if fields else None,
         )
-        nbytes = max(nbytes, march.nbytes())
-    return averages.solution(
+        kept.done, kept.nbytes = batch + 1, max(kept.nbytes, march.nbytes())
+        kept.seconds += time.perf_counter() - started
+        if kept.done < BATCHES:
+            kept.save(averages, generator)
+    found = averages.solution(
         samples=size * BATCHES,
-        seconds=time.perf_counter() - started,
-        nbytes=nbytes,
+        seconds=kept.seconds,
+        nbytes=kept.nbytes,
         bias=0.4 * tolerance**0.5,
-        why=why,
+        why=kept.why,
     )
+    kept.clear()
+    return found

@@ -1,16 +1,13 @@
 """What every solver of the mean-field equations returns, and how it is kept on disk."""
 
-import json
-import os
-import secrets
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
+
+from ntkscale.theory.dmft import files
 
 FORMAT = "ntkscale.dmft.Solution 1"
 
@@ -114,29 +111,16 @@ class Solution:
         Raises:
             OSError: it cannot be written; a file of that name is then as it was.
         """
-        path = Path(path)
         tensors: dict[str, Tensor] = {}
         shapes: dict[str, list[int]] = {}
         numbers: dict[str, object] = {"format": FORMAT, "shapes": shapes}
         for name, value in _items(self):
             if isinstance(value, Tensor):
                 shapes[name] = list(value.shape)
-                tensors[name] = _compact(value).cpu().contiguous().clone()
+                tensors[name] = _compact(value)
             else:
                 numbers[name] = value
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-        try:
-            temporary.touch()
-            mode = temporary.stat().st_mode
-            save_file(tensors, temporary, metadata={"solution": json.dumps(numbers)})
-            temporary.chmod(mode)  # safetensors leaves a file that only its owner may read
-            with temporary.open("rb") as written:
-                os.fsync(written.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        files.write(Path(path), tensors, numbers)
 
     @classmethod
     def load(cls, path: str | Path, device: torch.device | str = "cpu") -> "Solution":
@@ -146,18 +130,8 @@ class Solution:
             FileNotFoundError: there is no such file.
             ValueError: it is no solution, or is damaged.
         """
-        path = Path(path)
-        try:
-            with safe_open(path, framework="pt", device=str(device)) as file:
-                numbers = json.loads((file.metadata() or {}).get("solution", "{}"))
-                if numbers.get("format") != FORMAT:
-                    raise ValueError(f"{path} holds no solution of this version; solve again.")
-                tensors = {
-                    name: file.get_tensor(name).expand(shape)
-                    for name, shape in numbers["shapes"].items()
-                }
-        except SafetensorError as error:
-            raise ValueError(f"{path} is damaged or no safetensors file ({error}).") from error
+        tensors, numbers = files.read(Path(path), device, FORMAT)
+        tensors = {name: tensors[name].expand(shape) for name, shape in numbers["shapes"].items()}
         return _assemble(cls, numbers, tensors)
 
 

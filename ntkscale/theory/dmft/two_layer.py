@@ -13,6 +13,7 @@ Nothing is approximated but the average, over S independent neurons.
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -28,6 +29,7 @@ from ntkscale.theory.dmft.averages import (
     check_sampling,
 )
 from ntkscale.theory.dmft.problem import Loss, Problem, pose
+from ntkscale.theory.dmft.resumption import Resumption
 from ntkscale.theory.dmft.solution import Solution
 
 
@@ -50,6 +52,7 @@ def solve_two_layer(
     fields: int = 0,
     memory: int = 16 << 30,
     progress: Callable[[int, int], object] | None = None,
+    checkpoint: str | Path | None = None,
 ) -> Solution:
     """Train an infinitely wide network with one hidden layer.
 
@@ -66,12 +69,15 @@ def solve_two_layer(
         fields: neurons whose h and z are returned, at all times and points.
         memory: bytes that kernels and responses may take, see below.
         progress: called with times done and their number, over all batches.
+        checkpoint: file in which finished batches are kept until all are; the same call goes on
+            after them, with the same result. It is as large as the solution.
 
     Returns:
         The solution; `standard_error` is the scatter of batches.
 
     Raises:
-        ValueError: see `pose`; too few samples for the inputs; kernels above `memory`.
+        ValueError: see `pose`; too few samples for the inputs; kernels above `memory`; a
+            checkpoint that is damaged or of other arguments.
 
     Cost:
         S T^2 (n + n_g) / 2 multiply-adds for n points with n_g = n C gradients, S T^2 (n^2 + n_g^2)
@@ -96,16 +102,17 @@ def solve_two_layer(
     samples, fields = whole(samples, "samples"), whole(fields, "fields", 0)
     root = check_sampling(problem, samples, fields, responses=False, memory=memory)
     size, points = samples // BATCHES, len(problem.kernel)
-    started = time.perf_counter()
     generator = torch.Generator(root.device).manual_seed(seed)
     averages = Averages(problem)
-    why = ""
-    for batch in range(BATCHES):
-        kept = fields // BATCHES + (batch < fields % BATCHES)
-        particles = _Particles(problem, phi, root, size, generator, kept)
+    kept = Resumption(checkpoint, problem, phi, samples=samples, seed=seed, fields=fields)
+    kept.load(averages, generator)
+    for batch in range(kept.done, BATCHES):
+        started = time.perf_counter()
+        neurons = fields // BATCHES + (batch < fields % BATCHES)
+        particles = _Particles(problem, phi, root, size, generator, neurons)
         while particles.reached < averages.reached:
             if not particles.advance():
-                why = problem.diverged(particles.reached)
+                kept.why = problem.diverged(particles.reached)
                 break
             if progress is not None:
                 done = batch * problem.num_times + particles.reached
@@ -117,13 +124,18 @@ def solve_two_layer(
             [particles.g[:, :t].transpose(0, 1).flatten(0, 2) / size**0.5],
             fields=([particles.h], [particles.z]) if fields else None,
         )
-    return averages.solution(
+        kept.done, kept.seconds = batch + 1, kept.seconds + time.perf_counter() - started
+        if kept.done < BATCHES:
+            kept.save(averages, generator)
+    found = averages.solution(
         samples=size * BATCHES,
-        seconds=time.perf_counter() - started,
+        seconds=kept.seconds,
         nbytes=16 * size * problem.num_times * points * (1 + problem.num_outputs),
         bias=0.0,
-        why=why,
+        why=kept.why,
     )
+    kept.clear()
+    return found
 
 
 class _Particles:

@@ -1,0 +1,61 @@
+"""A cell of `train.py dmft` under the names of the schema: theory and networks as one dashboard.
+
+The tangent kernel of the training points is measured as the tracker measures a network's, so that
+its curves lie on those of any other run.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from ntkscale import ntk
+from ntkscale.reporting import WandbLog
+from ntkscale.schema import QUANTITIES
+from ntkscale.theory.dmft import Solution
+
+FULL = "theory"
+"""The kind of a cell's rows that are not of an approximation; networks are of kind ``network``."""
+
+
+def kernel_measures(solution: Solution, targets: Tensor) -> dict[float, dict[str, float]]:
+    """Distance, change, alignment and trace of the tangent kernel, by flow time.
+
+    Args:
+        solution: of theory or a network.
+        targets: (P,) or (P, C).
+    """
+    kernels = solution.ntk
+    if kernels.ndim == 5:  # traced over outputs
+        kernels = kernels.diagonal(dim1=3, dim2=4).mean(-1)
+    y = targets.reshape(len(targets), -1)
+    return {
+        time: {
+            "kernel_distance": float(ntk.kernel_distance(kernels[0], kernel)),
+            "kernel_change": float(ntk.kernel_change(kernels[0], kernel)),
+            "kernel_alignment": float(ntk.alignment(kernel, y)),
+            "kernel_trace": float(ntk.trace(kernel)) / len(kernel),
+        }
+        for time, kernel in zip(solution.times.tolist(), kernels, strict=True)
+    }
+
+
+def log_rows(log: WandbLog, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Record the curves of theory, or the mean curves of all seeds of a width."""
+    for row in _curves(rows):
+        log.log(row)
+
+
+def _curves(rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, float]]:
+    times: dict[float, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        if row.get("time") is None or row["kind"] not in (FULL, "network"):
+            continue
+        for name, value in row.items():
+            if name in QUANTITIES and name != "time" and value is not None:
+                times[row["time"]][name].append(value)
+    for time in sorted(times):
+        means = {name: float(np.mean(values)) for name, values in times[time].items()}
+        yield {"time": time, **means}
