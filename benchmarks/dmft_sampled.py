@@ -1,16 +1,18 @@
 """`theory.dmft.solve` against the published algorithm, at equal error of the kernels.
 
-    python -m benchmarks.dmft_sampled [--full] [--tolerance]
+    python -m benchmarks.dmft_sampled [--full] [--tolerance] [--growth]
 
 One thread. The truth is `solve` with many samples, and networks of finite width say whether it is
 one. Errors are root mean squares over seeds and over all kernels, relative. Ours are given as many
 samples as make the error no larger than the published algorithm's, up to 16,384.
 
-`--tolerance` prints instead what `solve` leaves out, over sqrt(tolerance): errors against linear
-theory, whose Gaussian fields have no scatter.
+`--growth` prints instead how the time of `solve` and `solve_linear` grows with T, P, L and S, each
+by itself. `--tolerance` prints instead what `solve` leaves out, over sqrt(tolerance): errors
+against linear theory, whose Gaussian fields have no scatter.
 """
 
 import argparse
+import math
 import time
 
 import torch
@@ -45,9 +47,9 @@ def compare(name: str, depth: int, points: int, steps: int, gamma0: float, seeds
     )
     theirs, seconds = [], []
     for seed in range(seeds):
-        started = time.perf_counter()
+        started = time.process_time()
         solved = alternating(x @ x.T / x.shape[1], y, phi, times=steps + 1, seed=seed, **settings)
-        seconds.append(time.perf_counter() - started)
+        seconds.append(time.process_time() - started)
         theirs.append(error([*solved.phi, *solved.g], truth))
     peer, peer_seconds = _rms(theirs), sum(seconds) / seeds
     print(
@@ -60,11 +62,11 @@ def compare(name: str, depth: int, points: int, steps: int, gamma0: float, seeds
     for samples in (512, 768, 1024, 2048, 4096, 8192, 16384):
         ours, seconds = [], []
         for seed in range(seeds):
-            started = time.perf_counter()
+            started = time.process_time()
             solution = dmft.solve(
                 x, y, activation=phi, steps=steps, samples=samples, seed=seed, **settings
             )
-            seconds.append(time.perf_counter() - started)
+            seconds.append(time.process_time() - started)
             ours.append(error(matrices(solution), truth) if solution.converged else float("inf"))
         mine = sum(seconds) / seeds
         reached.append(_rms(ours))
@@ -109,6 +111,42 @@ def tolerances() -> None:
     )
 
 
+def growth() -> None:
+    """Seconds of both solvers, and the power of each size that the last two of them show."""
+    sampled = {
+        "T": (21, 41, 81, 161),
+        "P": (4, 8, 16, 32),
+        "L": (2, 4, 8),
+        "S": (2048, 8192, 32768),
+    }
+    linear = {"T": (51, 101, 201, 401), "P": (10, 20, 40, 80), "L": (2, 4, 8)}
+    for name, sizes, base in (
+        ("solve, tanh", sampled, {"T": 41, "P": 8, "L": 2, "S": 8192}),
+        ("solve_linear", linear, {"T": 101, "P": 20, "L": 2}),
+    ):
+        print(f"{name}: {', '.join(f'{key} = {size}' for key, size in base.items())}")
+        for key, values in sizes.items():
+            seconds = [_seconds({**base, key: value}) for value in values]
+            power = math.log(seconds[-1] / seconds[-2]) / math.log(values[-1] / values[-2])
+            pairs = zip(values, seconds, strict=True)
+            listed = ", ".join(f"{value:,}: {second:.2f} s" for value, second in pairs)
+            print(f"  {key}  {listed}; last power {power:.1f}", flush=True)
+
+
+def _seconds(size: dict[str, int]) -> float:
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(size["P"], 2 * size["P"], generator=generator, dtype=torch.float64)
+    y = torch.randn(size["P"], generator=generator, dtype=torch.float64).sign()
+    call = {"depth": size["L"], "gamma0": 1.0, "steps": size["T"] - 1}
+    call["learning_rate"] = 4.0 / size["T"]
+    started = time.process_time()
+    if "S" in size:
+        dmft.solve(x, y, activation="tanh", samples=size["S"], **call)
+    else:
+        dmft.solve_linear(x, y, **call)
+    return time.process_time() - started
+
+
 def _rms(values: list[float]) -> float:
     return (sum(value**2 for value in values) / len(values)) ** 0.5
 
@@ -123,8 +161,11 @@ def main() -> None:
         help="larger cases too; hours, nearly all of them the published algorithm's",
     )
     parser.add_argument("--tolerance", action="store_true", help="what a tolerance leaves out")
+    parser.add_argument("--growth", action="store_true", help="time against T, P, L and S")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    if arguments.growth:
+        return growth()
     if arguments.tolerance:
         return tolerances()
     cases = [("tanh", 2, 4, 20, 1.0), ("tanh", 3, 5, 30, 1.0)]

@@ -1,6 +1,5 @@
 """Cells trained together: one trainer, and for each cell a tracker, a record and a W&B run."""
 
-import copy
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -13,12 +12,11 @@ from torch import Tensor, nn
 
 from ntkscale import ntk
 from ntkscale.experiments.cells import Cell
-from ntkscale.experiments.linearised import linearised
 from ntkscale.experiments.settings import WandbMode
 from ntkscale.reporting import WandbLog
 from ntkscale.runs import RunFolder
 from ntkscale.tracking import MEMORY, KernelTracker
-from ntkscale.training import Ensemble, Optimisation, Outcome, Trainer
+from ntkscale.training import Ensemble, Optimisation, Outcome, Trainer, linearised_flow
 
 
 class CellGroup:
@@ -195,10 +193,13 @@ class CellGroup:
             self._spectrum_seconds += time.perf_counter() - started
         if step == 0 and cell.linearised:
             started = time.perf_counter()
-            start = copy.deepcopy(network).double()
             task = self._trainer.task.to(dtype=torch.float64)
-            said = linearised(
-                start, task, self._schedule.losses, progress=self._blocks("linearised network")
+            said = linearised_flow(
+                network,
+                task,
+                self._schedule.losses,
+                memory=MEMORY,
+                progress=self._blocks("linearised network"),
             )
             tensors["linearised_times"], tensors["linearised_mse"] = said.times, said.mse
             if said.test_mse is not None:

@@ -40,7 +40,7 @@ class Cell:
         probe: how many of the training inputs the kernel is followed on; None: all.
         spectrum: on how many training inputs the initial kernel is kept besides; None: no more.
         observed: on how many of the training inputs losses are recorded; None: all.
-        linearised: keep the curves of the network linearised at its start (`linearised.py`).
+        linearised: keep the curves of the network linearised at its start.
         compiled: `torch.compile` the network for training.
         learning_rate: flow time a step (Adam: its own unit); None: that of the whole run.
         horizon: flow time at which it ends; None: only the number of steps ends it.

@@ -150,6 +150,14 @@ class Trainer:
         """Per member, whether it has not diverged."""
         return [step is None for step in self.diverged_at]
 
+    @property
+    def complete(self) -> bool:
+        """Whether all steps are taken or the horizon is reached."""
+        horizon = self.optimisation.horizon
+        return self.step >= self.optimisation.steps or (
+            horizon is not None and self._reached(horizon)
+        )
+
     def evaluate(self) -> dict[str, Any]:
         """How well the network does now, under schema names: numbers, or lists for an ensemble.
 
@@ -352,8 +360,7 @@ class Trainer:
         """Why the run is over, or None."""
         if not any(self.running):
             return "diverged"
-        horizon = self.optimisation.horizon
-        if self.step >= self.optimisation.steps or (horizon is not None and self._reached(horizon)):
+        if self.complete:
             # The last look is some steps old.
             losses = training_losses(self.network, self._observed)
             limits = zip(losses, self._blow_up, strict=True)

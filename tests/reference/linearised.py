@@ -40,3 +40,35 @@ def linearised_mse(
         found[0].append(float(residual[:points].square().mean()))
         found[1].append(float(residual[points:].square().mean()))
     return found
+
+
+def outputs_jacobian(network: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Outputs (n, C) and their Jacobian (n, C, D) in all trainable parameters, entry by entry."""
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    outputs = network(inputs)
+    rows = []
+    for entry in outputs.flatten():
+        parts = torch.autograd.grad(entry, parameters, retain_graph=True, allow_unused=True)
+        filled = [
+            torch.zeros_like(p) if g is None else g for p, g in zip(parameters, parts, strict=True)
+        ]
+        rows.append(torch.cat([g.flatten() for g in filled]))
+    return outputs.detach(), torch.stack(rows).reshape(*outputs.shape, -1)
+
+
+def integrated(
+    jacobian: Tensor, start: Tensor, targets: Tensor, gamma: float, time: float, steps: int
+) -> Tensor:
+    """d(time) (D,) of dd/dt = gamma^2 J^T (y - f_0 - J d) / P from 0: fourth-order Runge-Kutta."""
+
+    def slope(d: Tensor) -> Tensor:
+        residual = targets - start - jacobian @ d
+        return gamma**2 * torch.einsum("nc,ncd->d", residual, jacobian) / len(targets)
+
+    d, h = torch.zeros(jacobian.shape[-1], dtype=jacobian.dtype), time / steps
+    for _ in range(steps):
+        a = slope(d)
+        b = slope(d + h / 2 * a)
+        c = slope(d + h / 2 * b)
+        d = d + h / 6 * (a + 2 * b + 2 * c + slope(d + h * c))
+    return d

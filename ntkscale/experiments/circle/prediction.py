@@ -20,7 +20,6 @@ from ntkscale.experiments.circle.cells import build, columns, label, target
 from ntkscale.experiments.circle.figures import shown
 from ntkscale.experiments.circle.measures import Trained, alike
 from ntkscale.experiments.circle.settings import CircleSettings
-from ntkscale.experiments.linearised import linearised
 from ntkscale.reporting import (
     COLOURS,
     Entry,
@@ -32,6 +31,8 @@ from ntkscale.reporting import (
     save_figure,
 )
 from ntkscale.theory.scaling_model import flow, measured
+from ntkscale.tracking import MEMORY
+from ntkscale.training import linearised_flow
 
 CLOSE = 0.1
 """Relative error of a whole lazy training curve up to which the prediction is said to hold."""
@@ -91,8 +92,8 @@ def _linearised_test_mse(
     cell: Trained, settings: CircleSettings, times: Float[ndarray, "T"]
 ) -> Float[ndarray, "T"]:
     """Of the network rebuilt from its seed, on the test points."""
-    network = build(settings, cell.condition).double()
-    said = linearised(network, target(settings, cell.condition), times.tolist())
+    network = build(settings, cell.condition)
+    said = linearised_flow(network, target(settings, cell.condition), times.tolist(), memory=MEMORY)
     assert said.test_mse is not None
     return said.test_mse.numpy()
 
