@@ -13,6 +13,7 @@ from ntkscale.experiments import (
     coordinate_check,
     dmft,
     images,
+    kernel_evolution,
     scaling_model,
 )
 from ntkscale.experiments.answer import Answer, answer_table
@@ -53,6 +54,9 @@ EXPERIMENTS: dict[str, Experiment] = {
         compute_optimal.ComputeOptimalSettings,
         compute_optimal.run,
         compute_optimal.judge,
+    ),
+    kernel_evolution.EXPERIMENT: Experiment(
+        kernel_evolution.KernelEvolutionSettings, kernel_evolution.run, kernel_evolution.judge
     ),
     dmft.EXPERIMENT: Experiment(dmft.DmftSettings, dmft.run, dmft.judge),
 }

@@ -14,11 +14,10 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 
-from ntkscale.experiments.cells import Cell
 from ntkscale.runs import Run, RunFolder, load, open_run
 
 PARTS = "parts"
@@ -27,15 +26,24 @@ _POLL_SECONDS = 0.1
 Report = Callable[[float, str], None]
 """Called with the number of groups done, fractions included, and a text."""
 
-Train = Callable[[RunFolder, Sequence[Sequence[Cell]], Report], None]
-"""Trains groups in order into an open folder and marks it finished."""
+
+class Named(Protocol):
+    """A cell, or a piece of work."""
+
+    @property
+    def name(self) -> str:
+        """Its name on disk."""
+        ...
+
+
+Unit = TypeVar("Unit", bound=Named)
 
 
 def train_side_by_side(
     folder: RunFolder,
     config: dict[str, Any],
-    groups: Sequence[Sequence[Cell]],
-    train: Train,
+    groups: Sequence[Sequence[Unit]],
+    train: Callable[[RunFolder, Sequence[Sequence[Unit]], Report], None],
     workers: int,
     report: Report,
 ) -> None:
@@ -45,7 +53,7 @@ def train_side_by_side(
         folder: the open run.
         config: its configuration, which is that of every part.
         groups: cells that are trained together; their closures reach the processes by fork.
-        train: what each process does with its share.
+        train: does groups in order into an open folder and marks it finished.
         workers: number of processes.
         report: told how far they are, all together.
 
@@ -111,22 +119,21 @@ def train_side_by_side(
     if any(process.exitcode for process in processes):
         codes = ", ".join(str(process.exitcode) for process in processes)
         raise RuntimeError(f"a training process failed (exit codes {codes}); see above for why.")
-    _put_together(folder, groups, paths)
+    _put_together(folder, paths)
 
 
-def _put_together(
-    folder: RunFolder, groups: Sequence[Sequence[Cell]], paths: Sequence[Path]
-) -> None:
+def _put_together(folder: RunFolder, paths: Sequence[Path]) -> None:
     """Write everything the parts hold into the run, group by group, and remove them."""
-    for cells, path in zip(groups, paths, strict=True):
+    for path in paths:
         part = load(path)
         for row in _rows(part):
             folder.append(row)
-        for cell in cells:
-            for step in part.kernels.steps(cell.name):
-                folder.write_kernel(cell.name, step, part.kernels[cell.name, step])
-            folder.write_weights(cell.name, part.weights(cell.name))
-            folder.write_result(cell.name, part.results[cell.name])
+        for name, step in part.kernels:
+            folder.write_kernel(name, step, part.kernels[name, step])
+        for name in part.weighted:
+            folder.write_weights(name, part.weights(name))
+        for name, record in part.results.items():
+            folder.write_result(name, record)
         for line in part.timings:
             folder.append_timing(line)
     folder.finish()

@@ -11,5 +11,15 @@ from ntkscale.networks.mlp import MLP
 from ntkscale.networks.network import Network
 from ntkscale.networks.parameterization import Parameterization
 from ntkscale.networks.resnet import ResNet
+from ntkscale.networks.resnet20 import ResNet20
 
-__all__ = ["CNN", "MLP", "Activation", "Network", "Parameterization", "ResNet", "activation"]
+__all__ = [
+    "CNN",
+    "MLP",
+    "Activation",
+    "Network",
+    "Parameterization",
+    "ResNet",
+    "ResNet20",
+    "activation",
+]

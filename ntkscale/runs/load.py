@@ -75,6 +75,11 @@ class Run:
     timings: list[dict[str, Any]]
     finished: bool
 
+    @property
+    def weighted(self) -> list[str]:
+        """What has weights: cells, and whatever else was written beside them."""
+        return [entry["cell"] for entry in read_listing(self.path / WEIGHTS).values()]
+
     def weights(self, cell: str) -> dict[str, Tensor]:
         """A cell's parameters at the end of its training, on the CPU.
 

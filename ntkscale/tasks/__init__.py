@@ -6,6 +6,7 @@ from ntkscale.tasks.images import images
 from ntkscale.tasks.sources import DataSet
 from ntkscale.tasks.targets import centred_one_hot, class_targets
 from ntkscale.tasks.task import Loss, Task
+from ntkscale.tasks.two_xor import two_xor
 
 __all__ = [
     "DataSet",
@@ -18,4 +19,5 @@ __all__ = [
     "circle_q",
     "class_targets",
     "images",
+    "two_xor",
 ]

@@ -38,8 +38,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "gamma0": (0.25, 0.5, 1.0, 1.4),
         "num_train": 20,
         "dimension": 40,
-        "width": (250, 1000),
-        "seed": (0, 1, 2, 3),
+        "width": (250, 500, 1000),
+        "seed": tuple(range(8)),
         "learning_rate": 0.025,
     },
     "approximations": {
@@ -48,8 +48,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "gamma0": (0.25, 0.5, 0.75, 1.0, 1.25, 1.5),
         "num_train": 20,
         "dimension": 40,
-        "width": (1000,),
-        "seed": (0, 1, 2),
+        "width": (250, 500, 1000),
+        "seed": tuple(range(8)),
         "learning_rate": 0.025,
     },
     "two-layer": {
@@ -79,9 +79,9 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 QUICK: Mapping[str, Mapping[str, Any]] = {
     "tanh": {"num_train": 6, "steps": 30, "learning_rate": 0.3, "width": (50, 100, 200, 400),
              "seed": (0, 1, 2), "samples": 4096},
-    "linear": {"depth": (2, 4), "gamma0": (0.5, 1.4), "width": (100, 400), "seed": (0, 1, 2)},
+    "linear": {"depth": (2, 4), "gamma0": (0.5, 1.4), "width": (100, 200, 400)},
     "approximations": {"depth": (4,), "num_train": 10, "dimension": 20, "gamma0": (0.3, 0.8, 1.3),
-                       "width": (400,), "steps": 60},
+                       "width": (400,), "seed": (0, 1, 2), "steps": 60},
     "two-layer": {"gamma0": (0.2, 2.0), "num_train": 10, "dimension": 20, "steps": 40,
                   "learning_rate": 0.3, "width": (100, 300, 1000), "samples": 4096},
     "cnn": {"gamma0": (0.3, 1.0), "num_train": 200, "width": (8, 16), "steps": 60},

@@ -1,0 +1,165 @@
+"""What is claimed of networks that learn features, each claim with its figure and its bound.
+
+The bounds are for the two toys that they were found on (Fort et al. 2020 give no numbers for them);
+for other data and models the same figures are shown without a mark.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+from scipy.stats import spearmanr
+
+from ntkscale.experiments.answer import mean_over_seeds
+from ntkscale.experiments.kernel_evolution.experiment import KernelEvolutionSettings
+from ntkscale.experiments.kernel_evolution.measures import Evolution
+from ntkscale.landscape import BasinTime, basin_time
+from ntkscale.reporting import Entry, Mark
+
+EARLY, THREE = 1.0, 3.0
+"""Epochs: from the first on barriers are late ones; learned kernels are compared at the second."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One line of the verdict.
+
+    Attributes:
+        what: is claimed.
+        found: with its interval.
+        bound: in words; empty: none.
+    """
+
+    what: str
+    found: Entry
+    bound: str = ""
+
+
+def barriers(own: Sequence[Evolution], name: str = "train_barrier") -> Float[ndarray, "S seeds"]:
+    """Mean barrier over the pairs of each parent."""
+    return np.array([one.mean(name) for one in own]).T
+
+
+def basin(own: Sequence[Evolution]) -> BasinTime | None:
+    """When the basin is sealed, resampling parents; None where there are no children."""
+    table = barriers(own)
+    return basin_time(own[0].spawn, table) if np.isfinite(table).all() else None
+
+
+def rank_correlation(
+    own: Sequence[Evolution], one: str, other: str
+) -> tuple[float, float, list[float]]:
+    """Spearman's coefficient over parents and spawn times, its p, and one for each parent."""
+    pairs = [(curve(evolution, one), curve(evolution, other)) for evolution in own]
+    each = [_spearman(*pair)[0] for pair in pairs]
+    pooled = _spearman(*(np.concatenate(side) for side in zip(*pairs, strict=True)))
+    return *pooled, each
+
+
+def curve(evolution: Evolution, name: str) -> Float[ndarray, "S"]:
+    """A measure by spawn time: of pairs their mean, else as it is."""
+    return evolution.mean(name) if name in evolution.pairs else getattr(evolution, name)
+
+
+def _spearman(x: Float[ndarray, "n"], y: Float[ndarray, "n"]) -> tuple[float, float]:
+    known = np.isfinite(x) & np.isfinite(y)
+    if known.sum() < 3 or len(set(x[known])) < 2 or len(set(y[known])) < 2:
+        return float("nan"), float("nan")
+    rho, p = spearmanr(x[known], y[known])
+    return float(rho), float(p)  # pyright: ignore[reportArgumentType]
+
+
+def claims(own: Sequence[Evolution], settings: KernelEvolutionSettings) -> list[Claim]:
+    """All claims that the run has something to say of, for one richness."""
+    spawn = own[0].spawn
+    found: list[Claim] = []
+    if np.isfinite(barriers(own)).all() and spawn[0] == 0:
+        found += _of_basins(own, settings.preset == "fashion-mlp")
+    found += _of_kernels(own, settings.preset == "fashion-mlp")
+    if np.isfinite(own[0].linear_error).all() and spawn[0] == 0:
+        found += _of_linearised(own, settings)
+    return found
+
+
+def _of_basins(own: Sequence[Evolution], judged: bool) -> list[Claim]:
+    spawn, table = own[0].spawn, barriers(own)
+    start = mean_over_seeds(list(table[0]), digits=3)
+    low = start.interval[0] if start.interval else float("nan")
+    found = [_claim("train barrier at spawn 0", start, "interval above .05", low > 0.05, judged)]
+    late = table[spawn >= EARLY]
+    if len(late):
+        share = Entry(float(late.mean() / table[0].mean()), digits=2)
+        said = "barrier from one epoch on, over that at 0"
+        found.append(_claim(said, share, "at most 1/4", share.value <= 0.25, judged))  # pyright: ignore
+    rho, p, each = rank_correlation(own, "train_barrier", "velocity")
+    text = f"{rho:.2f} (p = {p:.0e}; parents {min(each):.2f} to {max(each):.2f})"
+    found.append(
+        _claim("Spearman(barrier, velocity), pooled", Entry(text), "above .6", rho > 0.6, judged)
+    )
+    if spawn[-1] >= THREE - 1:
+        near = int(np.abs(spawn - THREE).argmin())
+        ratio = mean_over_seeds([one.mean("hamming")[0] / one.mean("hamming")[near] for one in own])
+        said = f"Hamming distance at spawn 0, over that at {spawn[near]:g}"
+        found.append(_claim(said, ratio, "at least 1.4", _value(ratio) >= 1.4, judged))
+    sealed = basin(own)
+    assert sealed is not None  # barriers are finite
+    entry = Entry(sealed.time, sealed.interval, digits=2)
+    found.append(Claim("basin time [epochs], barrier below .02", entry))
+    return found
+
+
+def _of_kernels(own: Sequence[Evolution], judged: bool) -> list[Claim]:
+    late = mean_over_seeds([one.late_velocity for one in own], digits=4)
+    found = [Claim("late kernel velocity [1 / epoch]", late)]
+    if own[0].spawn[0] == 0:
+        ratios = [one.velocity[0] / one.late_velocity for one in own]
+        ratio = mean_over_seeds(ratios, digits=1)
+        good = _value(ratio) >= 3 and _value(late) > 0
+        bound = "at least 3, the late one not 0"
+        found.insert(0, _claim("kernel velocity, first over late", ratio, bound, good, judged))
+    noise = mean_over_seeds([one.late_noise for one in own], digits=2)
+    said = "late S over twice the spacing, over S over it (drift 4, noise 1)"
+    return [*found, Claim(said, noise)]
+
+
+def _of_linearised(own: Sequence[Evolution], settings: KernelEvolutionSettings) -> list[Claim]:
+    spawn, found = own[0].spawn, []
+    toy, slow = settings.preset == "two-xor", settings.preset == "two-xor-slow"
+    if spawn[-1] >= THREE:
+        near = int(np.abs(spawn - THREE).argmin())
+        ratio = mean_over_seeds(
+            [one.linear_error[0] / max(one.linear_error[near], 1e-9) for one in own], digits=1
+        )
+        worst = min(one.linear_error[0] / max(one.linear_error[near], 1e-9) for one in own)
+        said = f"error linearised at 0, over that at {spawn[near]:g} epochs"
+        found.append(_claim(said, ratio, "every seed at least 3", worst >= 3, toy))
+    catches = [one.catches_up / settings.epochs for one in own]
+    text = ", ".join("never" if np.isinf(share) else f"{share:.0%}" for share in catches)
+    said = "linearised within .002 of the full network from, in training time"
+    good = all(0.1 <= share <= 0.45 for share in catches)
+    found.append(_claim(said, Entry(text), "10 to 45 %", good, toy))
+    ahead = [one.own_error - one.linear_error for one in own]
+    beaten = sum(int((each >= 0).all()) for each in ahead)
+    entry = Entry(f"{beaten} of {len(own)} seeds, at every spawn time")
+    said = "linearised does as well as the network it left"
+    found.append(_claim(said, entry, "all", beaten == len(own), toy))
+    gains = np.array([one.advantage for one in own])
+    falls = bool((np.diff(gains.mean(0)) <= 0).all())
+    text = f"{gains.mean(0)[0]:.3f} to {gains.mean(0)[-1]:.3f}, {'' if falls else 'not '}monotone"
+    good = falls and gains.mean(0)[0] > 0.2 and gains.mean(0)[-1] < 0.02
+    bound = "monotone, from above .2 to below .02"
+    found.append(_claim("nonlinear advantage, first to last", Entry(text), bound, good, slow))
+    return found
+
+
+def _claim(what: str, found: Entry, bound: str, holds: bool, judged: bool) -> Claim:
+    if not judged:
+        return Claim(what, found)
+    mark: Mark = "pass" if holds else "fail"
+    return Claim(what, Entry(found.value, found.interval, mark, found.digits), bound)
+
+
+def _value(entry: Entry) -> float:
+    return float(entry.value) if isinstance(entry.value, (int, float)) else float("nan")

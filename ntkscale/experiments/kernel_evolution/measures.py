@@ -1,0 +1,171 @@
+"""What a run of `train.py kernel-evolution` measured, parent by parent, on one axis of epochs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float
+from numpy import ndarray
+
+from ntkscale.experiments.kernel_evolution.experiment import KernelEvolutionSettings
+from ntkscale.experiments.kernel_evolution.pieces import Plan, groups
+from ntkscale.experiments.work import Piece, piece_name
+from ntkscale.runs import Run
+from ntkscale.tracking import DistanceMap
+
+PAIRED = ("train_barrier", "test_barrier", "hamming", "function_distance", "disagreement",
+          "kernel_distance")  # fmt: skip
+"""Measures between two finished children of one spawn time."""
+
+Curve = Float[ndarray, "S"]
+
+
+@dataclass(frozen=True)
+class Evolution:
+    """One parent, its children and the networks linearised at it. Arrays (S,) are by spawn time.
+
+    What was not asked for, or is not done, is nan.
+
+    Attributes:
+        gamma0: richness; None in the standard parameterization.
+        seed: of the parent.
+        spawn: epochs.
+        pairs: of each measure in `PAIRED` its values, (S, pairs).
+        batch_norm: what paths did with running statistics: none, keep or recompute.
+        velocity: S(K_t, K_(t + dt)) / dt per epoch, at the spawn times, (S,).
+        noise: S(K_t, K_(t + 2 dt)) / S(K_t, K_(t + dt)) there, (S,): 4 for a steady drift, 1 for
+            noise about one kernel.
+        late_velocity, late_noise: the same two spacings before the end.
+        travelled: S(K_0, K_t), (S,), and `left`: S(K_t, K_T).
+        linear_error, linear_train_error: of the networks linearised at the spawn times.
+        own_error: test error of the parent at the spawn times.
+        regression_error: test error of kernel regression with its kernels there.
+        full_error: test error of the parent at the end.
+        train_error: of the parent at the end.
+        times: epochs of all looks, (T,), and `test_errors` (T,) of the parent at them.
+        distances: S between all looks, (T, T).
+        diverged: what diverged.
+    """
+
+    gamma0: float | None
+    seed: int
+    spawn: Curve
+    pairs: dict[str, Float[ndarray, "S pairs"]]
+    batch_norm: str
+    velocity: Curve
+    noise: Curve
+    late_velocity: float
+    late_noise: float
+    travelled: Curve
+    left: Curve
+    linear_error: Curve
+    linear_train_error: Curve
+    own_error: Curve
+    regression_error: Curve
+    full_error: float
+    train_error: float
+    times: Float[ndarray, "T"]
+    test_errors: Float[ndarray, "T"]
+    distances: Float[ndarray, "T T"]
+    diverged: Sequence[str] = field(default_factory=tuple)
+
+    def mean(self, name: str) -> Curve:
+        """A measure between children, mean over pairs, (S,)."""
+        values = self.pairs[name]
+        return values.mean(1) if values.shape[1] else np.full(len(self.spawn), np.nan)
+
+    @property
+    def advantage(self) -> Curve:
+        """Nonlinear advantage: test error linearised at the spawn times minus that of the parent
+        at the end."""
+        return self.linear_error - self.full_error
+
+    @property
+    def catches_up(self) -> float:
+        """First spawn time, in epochs, from which linearised training is within .002 of the parent
+        at the end; inf if it never is."""
+        near = self.advantage <= CLOSE
+        return float(self.spawn[near.argmax()]) if near.any() else float("inf")
+
+
+CLOSE = 0.002
+"""Test error within which the linearised network does as well as the full one."""
+
+
+def evolutions(run: Run, settings: KernelEvolutionSettings) -> list[Evolution]:
+    """Every parent that is trained to its end, in order."""
+    found = []
+    for pieces in groups(settings):
+        if pieces[0].name in run.results:
+            found.append(_evolution(run, pieces[0], settings))
+    return found
+
+
+def _evolution(run: Run, parent: Piece, settings: KernelEvolutionSettings) -> Evolution:
+    plan: Plan = parent.do.args[0]  # pyright: ignore[reportFunctionMemberAccess]
+    at = dict(plan.key)
+    rows = run.metrics.filter(pl.col("cell") == parent.name).sort("step")
+    steps = rows["step"].to_list()
+    place = {step: index for index, step in enumerate(steps)}
+    distances = DistanceMap()
+    for step in steps:
+        distances.add(run.kernels[parent.name, step]["kernel"])
+    table = distances.distances().numpy()
+    gap = plan.spacing / plan.per_epoch
+
+    def apart(first: int, second: int) -> float:
+        known = first in place and second in place
+        return table[place[first], place[second]] if known else float("nan")
+
+    def kernel_rate(step: int) -> tuple[float, float]:
+        one, two = (apart(step, step + k * plan.spacing) for k in (1, 2))
+        return one / gap, two / one if one > 0 else float("nan")
+
+    def column(name: str, step: int) -> float:
+        if name not in rows.columns or step not in place:
+            return float("nan")
+        value = rows[name][place[step]]
+        return float("nan") if value is None else float(value)
+
+    def record(part: str, spawn: float) -> dict[str, Any]:
+        return run.results.get(piece_name({"part": part, **at, "spawn": spawn}), {})
+
+    spawn_steps, last = plan.spawn_steps, plan.optimisation.steps
+    rates = [kernel_rate(step) for step in spawn_steps]
+    late = kernel_rate(last - 2 * plan.spacing)
+    paired = [record("pairs", spawn) for spawn in settings.spawn]
+    linear = [record("linearised", spawn) for spawn in settings.spawn]
+    count = min((len(one.get("hamming", [])) for one in paired), default=0)
+    own = run.results[parent.name]
+    return Evolution(
+        gamma0=plan.gamma0,
+        seed=plan.seed,
+        spawn=np.array(settings.spawn),
+        pairs={
+            name: np.array([one.get(name, [])[:count] for one in paired]).reshape(-1, count)
+            for name in PAIRED
+        },
+        batch_norm=next((one["batch_norm"][0] for one in paired if one.get("batch_norm")), "none"),
+        velocity=np.array([rate for rate, _ in rates]),
+        noise=np.array([noise for _, noise in rates]),
+        late_velocity=late[0],
+        late_noise=late[1],
+        travelled=np.array([apart(0, step) for step in spawn_steps]),
+        left=np.array([apart(step, last) for step in spawn_steps]),
+        linear_error=np.array([one.get("test_error", np.nan) for one in linear]),
+        linear_train_error=np.array([one.get("train_error", np.nan) for one in linear]),
+        own_error=np.array([1 - column("test_accuracy", step) for step in spawn_steps]),
+        regression_error=np.array([column("regression_error", step) for step in spawn_steps]),
+        full_error=own["test_error"],
+        train_error=own["train_error"],
+        times=np.array(steps) / plan.per_epoch,
+        test_errors=1 - rows["test_accuracy"].to_numpy(),
+        distances=table,
+        diverged=[
+            name
+            for name, one in run.results.items()
+            if one.get("status") == "diverged" and at.items() <= one.items()
+        ],
+    )

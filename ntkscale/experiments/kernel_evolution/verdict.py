@@ -1,0 +1,176 @@
+"""The verdict on `train.py kernel-evolution`: claims, measures, correlations, traps."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ntkscale.experiments.answer import mean_over_seeds
+from ntkscale.experiments.kernel_evolution.claims import (
+    basin,
+    claims,
+    curve,
+    rank_correlation,
+)
+from ntkscale.experiments.kernel_evolution.experiment import KernelEvolutionSettings, settings_of
+from ntkscale.experiments.kernel_evolution.figures import draw_evolution, draw_paths
+from ntkscale.experiments.kernel_evolution.ladder import draw_ladder, ladder_table
+from ntkscale.experiments.kernel_evolution.measures import Evolution, evolutions
+from ntkscale.experiments.verdict import Verdict
+from ntkscale.reporting import Entry, Section, Table
+from ntkscale.runs import Run
+
+NOISE = 2.0
+"""Below this ratio of distances over two spacings and one, velocity is the noise of batches."""
+
+COLUMNS: dict[str, tuple[str, int]] = {
+    "train_barrier": ("train barrier", 3),
+    "test_barrier": ("test barrier", 3),
+    "hamming": ("Hamming", 3),
+    "function_distance": ("function distance", 3),
+    "disagreement": ("disagreement", 3),
+    "kernel_distance": ("kernel distance of children", 3),
+    "velocity": ("kernel velocity [1 / epoch]", 3),
+    "travelled": ("S(K_0, K_t)", 3),
+    "own_error": ("error at t", 3),
+    "linear_error": ("linearised error", 3),
+    "regression_error": ("regression error", 3),
+    "advantage": ("nonlinear advantage", 3),
+}
+"""Measures by spawn time, with their names and digits."""
+
+
+def judge(run: Run) -> Verdict:
+    """Tables, figures and summary from a run's files; figures go to its `figures/`."""
+    settings = settings_of(run)
+    title = f"Kernel evolution: {run.path.name}"
+    late = "" if run.finished else " The run is not finished: this is what is done."
+    found = evolutions(run, settings)
+    if not found:
+        return Verdict(title, f"No parent is trained yet.{late}", [], [])
+    tables: list[Table] = []
+    sections: list[Section] = []
+    said: list[str] = []
+    by_richness = {one.gamma0: [e for e in found if e.gamma0 == one.gamma0] for one in found}
+    folder = run.path / "figures"
+    if len(by_richness) > 1:
+        tables.append(ladder_table(by_richness))
+        sections.append(Section("Lazy to rich", figures=[draw_ladder(by_richness, folder)]))
+    for gamma0, own in by_richness.items():
+        name = "" if gamma0 is None else f", gamma0 = {gamma0:g}"
+        tables += [_claims(own, settings, name), _by_spawn(own, name), _by_seed(own, name)]
+        if len(own[0].spawn) > 2:
+            tables.append(_correlations(own, name))
+        stem = "evolution" if gamma0 is None else f"evolution_gamma0={gamma0:g}"
+        figures = [draw_evolution(own, folder, stem, name)]
+        figures += draw_paths(run, own[0], folder, stem, name)
+        sections.append(Section(f"Evolution{name}", figures=figures))
+        said += _traps(own, name)
+    entries = [row.get("found") for table in tables for row in table.rows]
+    judged = [one.mark for one in entries if isinstance(one, Entry) and one.mark]
+    if judged:
+        said.insert(0, f"{judged.count('pass')} of {len(judged)} claims hold.")
+    diverged = [name for one in found for name in one.diverged]
+    if diverged:
+        said.append(f"Diverged, and left out: {', '.join(diverged)}.")
+    if found[0].batch_norm != "none":
+        said.append(f"Batch-norm statistics on straight paths: {found[0].batch_norm}.")
+    return Verdict(title, " ".join(said) + late, tables, sections)
+
+
+def _claims(own: Sequence[Evolution], settings: KernelEvolutionSettings, name: str) -> Table:
+    rows = [
+        {"claim": claim.what, "found": claim.found, "bound": claim.bound}
+        for claim in claims(own, settings)
+    ]
+    note = f"Means over {len(own)} parents with 95 % intervals (Student's t)."
+    return Table(f"Claims{name}", ["claim", "found", "bound"], rows, note)
+
+
+def _shown(own: Sequence[Evolution]) -> list[str]:
+    """Measures that were taken at all."""
+    return [name for name in COLUMNS if any(np.isfinite(curve(one, name)).any() for one in own)]
+
+
+def _by_spawn(own: Sequence[Evolution], name: str) -> Table:
+    names = _shown(own)
+    rows = []
+    for position, spawn in enumerate(own[0].spawn):
+        row: dict[str, Entry | str] = {"spawn [epochs]": f"{spawn:g}"}
+        for measure in names:
+            title, digits = COLUMNS[measure]
+            values = [curve(one, measure)[position] for one in own]
+            row[title] = mean_over_seeds(values, digits=digits)
+        rows.append(row)
+    full = mean_over_seeds([one.full_error for one in own]).text
+    note = (
+        f"Full network at the end: test error {full}. Barriers, Hamming and function distance: "
+        "between finished children. Velocity: over one spacing from the spawn time."
+    )
+    columns = ["spawn [epochs]", *(COLUMNS[measure][0] for measure in names)]
+    return Table(f"By spawn time, mean over parents{name}", columns, rows, note)
+
+
+def _by_seed(own: Sequence[Evolution], name: str) -> Table:
+    spawn = [f"{epochs:g}" for epochs in own[0].spawn]
+    rows = []
+    for one in own:
+        for measure in ("train_barrier", "velocity", "hamming", "linear_error", "own_error"):
+            values = curve(one, measure)
+            if np.isfinite(values).any():
+                row: dict[str, Entry | str] = {
+                    "seed": str(one.seed),
+                    "measure": COLUMNS[measure][0],
+                }
+                rows.append(row | {s: Entry(float(v)) for s, v in zip(spawn, values, strict=True)})
+    title = f"Every parent, by spawn time [epochs]{name}"
+    return Table(title, ["seed", "measure", *spawn], rows)
+
+
+def _correlations(own: Sequence[Evolution], name: str) -> Table:
+    """Spearman's rank correlation of every pair of measures with barrier and velocity."""
+    names = [n for n in _shown(own) if n not in ("test_barrier", "disagreement")]
+    rows = []
+    for measure in names:
+        row: dict[str, Entry | str] = {"measure": COLUMNS[measure][0]}
+        for other in ("train_barrier", "velocity", "linear_error"):
+            if measure == other or other not in names:
+                continue
+            rho, p, each = rank_correlation(own, measure, other)
+            known = [value for value in each if np.isfinite(value)]
+            spread = f"{min(known):.2f} to {max(known):.2f}" if known else "-"
+            row[f"with {COLUMNS[other][0]}"] = f"{rho:.2f} (p = {p:.0e}; {spread})"
+        rows.append(row)
+    columns = ["measure"] + [
+        f"with {COLUMNS[other][0]}"
+        for other in ("train_barrier", "velocity", "linear_error")
+        if other in names
+    ]
+    note = "Pooled over parents and spawn times; behind it the range over single parents."
+    return Table(f"Spearman's rank correlation{name}", columns, rows, note)
+
+
+def _traps(own: Sequence[Evolution], name: str) -> list[str]:
+    """What would make the figures mean something else."""
+    said, where = [], f"{name.removeprefix(', ')}: " if name else ""
+    sealed = basin(own)
+    if sealed is not None:
+        if sealed.stable_from_initialisation:
+            said.append(
+                f"{where}Children are connected from initialisation on: there is no chaotic "
+                "transient to see."
+            )
+        elif sealed.chaotic_throughout:
+            said.append(
+                f"{where}Children are connected at no spawn time: the learning rate keeps them "
+                "apart, or they leave too early."
+            )
+        else:
+            low, high = sealed.interval
+            said.append(f"{where}Basin sealed at {sealed.time:g} [{low:g}, {high:g}] epochs.")
+    noise = float(np.mean([one.late_noise for one in own]))
+    if noise < NOISE:
+        said.append(
+            f"{where}The late kernel velocity is mostly the noise of batches: over twice the "
+            f"spacing kernels part {noise:.1f} times as far, where a drift would take them 4 times."
+        )
+    return said
