@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -33,7 +33,7 @@ class Common:
     """where run folders go"""
     device: Annotated[Device, NAME] = "auto"
     """auto, cpu, cuda or mps"""
-    typed: Suppress[tuple[str, ...]] = ()
+    typed: Suppress[tuple[str, ...]] = field(default=(), compare=False)
     """options that were typed, which a preset must leave alone even where they are the default"""
 
 
@@ -75,14 +75,18 @@ def configuration(experiment: str, settings: Common) -> dict[str, Any]:
 
 
 def restore(kind: type[Settings], config: dict[str, Any], path: Path) -> Settings:
-    """The settings that `configuration` wrote, with `name` and `runs` from where the run lies."""
+    """The settings that `configuration` wrote, with `name` and `runs` from where the run lies.
+
+    Presets are written out in them: all count as typed, or a preset would take back what was typed
+    and happened to be the default.
+    """
     known = {field.name for field in fields(kind)}
     values = {
         key: tuple(value) if isinstance(value, list) else value
         for key, value in config.items()
         if key in known
     }
-    return kind(**{**values, "name": path.name, "runs": path.parent})
+    return kind(**{**values, "name": path.name, "runs": path.parent, "typed": tuple(values)})
 
 
 def resolve_device(device: Device) -> torch.device:

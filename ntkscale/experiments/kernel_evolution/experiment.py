@@ -9,7 +9,7 @@ rich. What is trained is in `pieces.py`, what is found is judged in `verdict.py`
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -44,10 +44,10 @@ _BASIN: Mapping[str, Any] = {
     "width": 128,
     "size": 4000,
     "epochs": 20.0,
-    "learning_rate": 0.05,
+    "learning_rate": 0.07,
     "momentum": 0.9,
     "batch_size": 64,
-    "spawn": (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0),
+    "spawn": (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0),
     "linear_epochs": 10.0,
 }
 
@@ -190,6 +190,17 @@ def expand(settings: KernelEvolutionSettings) -> KernelEvolutionSettings:
     if settings.model != "mlp" and settings.data == "two-xor":
         raise ValueError(f"--model {settings.model} needs images: choose --data, or --model mlp.")
     return replace(settings, spawn=tuple(sorted(settings.spawn)))
+
+
+def is_preset(settings: KernelEvolutionSettings) -> bool:
+    """Whether expanded settings are those of their preset, but for seeds and where things are."""
+    own = expand(KernelEvolutionSettings(preset=settings.preset))
+    free = {field.name for field in fields(Training)} | {"seed", "data_dir"}
+    return all(
+        getattr(settings, field.name) == getattr(own, field.name)
+        for field in fields(own)
+        if field.name not in free
+    )
 
 
 def run(settings: KernelEvolutionSettings) -> RunFolder:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ntkscale.experiments.answer import mean_over_seeds
-from ntkscale.experiments.kernel_evolution.claims import barriers, basin
+from ntkscale.experiments.kernel_evolution.claims import barriers, basin, ratio_over_seeds
 from ntkscale.experiments.kernel_evolution.measures import Evolution
 from ntkscale.reporting import Entry, Picture, Table, house_style, ladder, new_figure, save_figure
 
@@ -31,9 +31,7 @@ def ladder_table(by_richness: Ladder) -> Table:
             "S(K_0, K_T)": mean_over_seeds([one.distances[0, -1] for one in own], digits=4),
             "velocity, first": mean_over_seeds([one.velocity[0] for one in own], digits=4),
             "velocity, late": mean_over_seeds([one.late_velocity for one in own], digits=4),
-            "first / late": mean_over_seeds(
-                [one.velocity[0] / one.late_velocity for one in own], digits=1
-            ),
+            "first / late": ratio_over_seeds([one.velocity[0] / one.late_velocity for one in own]),
             "error linearised at 0": mean_over_seeds([one.linear_error[0] for one in own]),
             "full network": mean_over_seeds([one.full_error for one in own]),
         }

@@ -98,7 +98,7 @@ class Plan:
             ).to(device)
         common: dict[str, Any] = {"width": settings.width, "seed": self.seed}
         if self.gamma0 is None:
-            common |= {"parameterization": "standard", "centered": False}
+            common |= {"parameterization": "standard", "centered": False, "bias": True}
         else:
             common |= {"gamma0": self.gamma0}
         if settings.model == "cnn":

@@ -38,6 +38,9 @@ COLUMNS: dict[str, tuple[str, int]] = {
 }
 """Measures by spawn time, with their names and digits."""
 
+CERTAIN = ("train_barrier", "hamming", "velocity", "linear_error")
+"""Those of them that stand with their intervals."""
+
 
 def judge(run: Run) -> Verdict:
     """Tables, figures and summary from a run's files; figures go to its `figures/`."""
@@ -99,7 +102,8 @@ def _by_spawn(own: Sequence[Evolution], name: str) -> Table:
         for measure in names:
             title, digits = COLUMNS[measure]
             values = [curve(one, measure)[position] for one in own]
-            row[title] = mean_over_seeds(values, digits=digits)
+            mean = mean_over_seeds(values, digits=digits)
+            row[title] = mean if measure in CERTAIN else Entry(mean.value, digits=digits)
         rows.append(row)
     full = mean_over_seeds([one.full_error for one in own]).text
     note = (
