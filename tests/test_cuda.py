@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from ntkscale import ntk
+from ntkscale import landscape, ntk
 from ntkscale.networks import CNN, MLP
 from ntkscale.tasks import circle
+from ntkscale.theory import dmft
 from ntkscale.tracking import KernelTracker
-from ntkscale.training import Ensemble, Optimisation, Trainer
+from ntkscale.training import Ensemble, Linearised, Optimisation, Trainer
 
 pytestmark = [
     pytest.mark.cuda,
@@ -60,3 +61,40 @@ def test_an_ensemble_trains_on_the_gpu() -> None:
     assert isinstance(before, list)
     assert isinstance(after, list)
     assert all(now < then for now, then in zip(after, before, strict=True))
+
+
+def test_mean_field_theory_is_that_of_the_processor() -> None:
+    x, y = torch.randn(5, 8, dtype=torch.float64), torch.randn(5, dtype=torch.float64).sign()
+    call = {"depth": 2, "gamma0": 1.0, "learning_rate": 0.3, "steps": 10}
+    expected = dmft.solve_linear(x, y, **call)
+    exact = dmft.solve_linear(x.cuda(), y.cuda(), **call)
+    assert exact.mse.device.type == "cuda"
+    torch.testing.assert_close(exact.mse.cpu(), expected.mse, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(exact.phi[1].cpu(), expected.phi[1], rtol=1e-9, atol=1e-12)
+    sampled = dmft.solve(x.cuda(), y.cuda(), activation="linear", samples=8192, **call)
+    for kernel, linear, error in zip(
+        sampled.phi, expected.phi, sampled.standard_error["phi"].tolist(), strict=True
+    ):
+        off = float((kernel.cpu() - linear).norm() / linear.norm())
+        assert off < 4 * error
+
+
+def test_linearised_training_and_barriers_are_those_of_the_processor() -> None:
+    x, labels = torch.randn(24, 6, dtype=torch.float64), torch.randint(0, 3, (24,))
+    found = []
+    for device in ("cpu", "cuda"):
+        nets = [
+            MLP(6, 3, width=32, depth=2, seed=seed, dtype=torch.float64).to(device)
+            for seed in (0, 1)
+        ]
+        at = {"train": (x.to(device), labels.to(device))}
+        first, second = (net.state_dict() for net in nets)
+        line = landscape.error_barrier(nets[0], first, second, at)["train"]
+        patterns = landscape.pattern_distance(nets[0], first, second, x.to(device))
+        linear = Linearised(nets[0])
+        with torch.no_grad():
+            for value in linear.parameters():
+                value.add_(0.1)
+        found.append((line.errors.tolist(), patterns, linear(x.to(device)).detach().cpu()))
+    assert found[1][0] == found[0][0] and found[1][1] == pytest.approx(found[0][1])
+    torch.testing.assert_close(found[1][2], found[0][2], rtol=1e-9, atol=1e-9)

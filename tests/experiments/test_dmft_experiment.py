@@ -252,7 +252,7 @@ def test_all_depths_at_the_last_gamma0_and_all_gamma0_at_the_last_depth() -> Non
         ({"preset": "cnn", "data": "digits", "depth": (4,)}, "--depth"),
         ({"preset": "approximations", "loss": "cross-entropy"}, "--loss"),
         ({"steps": 1}, "--steps"),
-        ({"device": "cuda"}, "--device"),
+        ({"device": "mps"}, "--device"),
     ],
 )
 def test_what_is_refused(change: dict, words: str, tmp_path: Path) -> None:

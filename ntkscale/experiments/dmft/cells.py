@@ -19,6 +19,7 @@ from ntkscale.experiments.dmft.experiment import DmftSettings, grid
 from ntkscale.experiments.dmft.finite_width import at_times, errors, look_steps, same_times
 from ntkscale.experiments.dmft.record import FULL, kernel_measures
 from ntkscale.experiments.dmft.wide_networks import SINGLE, Descent, average, train_networks
+from ntkscale.experiments.settings import resolve_device
 from ntkscale.tasks import images
 from ntkscale.theory.dmft import (
     Solution,
@@ -100,6 +101,7 @@ def descent(settings: DmftSettings, depth: int, gamma0: float) -> Descent:
 def data(settings: DmftSettings) -> tuple[Tensor, Tensor]:
     """Inputs (P, D) and targets: -1, then +1; with cross-entropy one-hot rows (P, 2)."""
     points, seed = settings.num_train, settings.seed[0]
+    device = resolve_device(settings.device)
     if settings.data == "gaussian":
         generator = torch.Generator().manual_seed(seed)
         x = torch.randn(points, settings.dimension, generator=generator, dtype=torch.float64)
@@ -112,8 +114,8 @@ def data(settings: DmftSettings) -> tuple[Tensor, Tensor]:
         order = task.labels.argsort(stable=True)
         x, labels = task.inputs[order].flatten(1), task.labels[order]
     if settings.loss == "cross-entropy":
-        return x, torch.nn.functional.one_hot(labels, 2).double()
-    return x, 2.0 * labels - 1.0
+        return x.to(device), torch.nn.functional.one_hot(labels, 2).double().to(device)
+    return x.to(device), (2.0 * labels - 1.0).to(device)
 
 
 def kept(folder: Path, kind: str, depth: int, gamma0: float, width: int | None = None) -> Path:

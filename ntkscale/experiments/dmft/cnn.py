@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from ntkscale import ntk
 from ntkscale.experiments.dmft.cells import DmftCell, Row, Tell
 from ntkscale.experiments.dmft.experiment import DmftSettings
+from ntkscale.experiments.settings import resolve_device
 from ntkscale.networks import CNN
 from ntkscale.tasks import Task, images
 from ntkscale.training import Optimisation, Trainer
@@ -77,7 +78,7 @@ def _train(
     settings: DmftSettings, gamma0: float, width: int, folder: Path, tell: Tell
 ) -> tuple[list[Row], dict[str, Any]]:
     """All seeds of a width; rows of test mse, test error and alignment."""
-    task = two_classes(settings)
+    task = two_classes(settings).to(resolve_device(settings.device))
     assert task.test_inputs is not None and task.test_targets is not None
     tested, wanted = task.test_inputs, task.test_targets
     aligned, targets = task.test_inputs[:_ALIGNED], task.test_targets[:_ALIGNED].double()
@@ -94,7 +95,7 @@ def _train(
             gamma0=gamma0,
             readout="global",
             seed=seed,
-        )
+        ).to(task.inputs.device)
 
         @torch.no_grad()
         def look(trainer: Trainer, seed: int = seed, network: CNN = network) -> None:

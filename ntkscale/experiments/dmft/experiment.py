@@ -149,10 +149,8 @@ def expand(settings: DmftSettings) -> DmftSettings:
     )
     require_distinct(seed=settings.seed)
     nonlinearity(settings.activation)
-    if settings.device not in ("auto", "cpu"):
-        raise ValueError(
-            f"--device {settings.device}: dmft solves and trains on the CPU alone; leave it out."
-        )
+    if settings.device == "mps":
+        raise ValueError("--device mps: Apple's GPUs have no float64; leave it out.")
     if settings.num_train < 2:
         raise ValueError("--num-train must be 2 or more: there are two classes.")
     if settings.steps < 2:
@@ -163,7 +161,7 @@ def expand(settings: DmftSettings) -> DmftSettings:
         _check_cnn(settings)
     if settings.preset == "approximations" and settings.loss != "mse":
         raise ValueError("--preset approximations is for --loss mse: leave --loss out.")
-    return replace(settings, width=tuple(sorted(settings.width)), device="cpu")
+    return replace(settings, width=tuple(sorted(settings.width)))
 
 
 def _check_cnn(settings: DmftSettings) -> None:

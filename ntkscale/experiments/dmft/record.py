@@ -30,7 +30,7 @@ def kernel_measures(solution: Solution, targets: Tensor) -> dict[float, dict[str
     kernels = solution.ntk
     if kernels.ndim == 5:  # traced over outputs
         kernels = kernels.diagonal(dim1=3, dim2=4).mean(-1)
-    y = targets.reshape(len(targets), -1)
+    y = targets.reshape(len(targets), -1).to(kernels)
     return {
         time: {
             "kernel_distance": float(ntk.kernel_distance(kernels[0], kernel)),
