@@ -34,6 +34,7 @@ _LIST: tuple[Quantity, ...] = (
     # Where a row stands.
     Quantity("step", "steps", "scalar", "number of optimiser steps taken", "step"),
     Quantity("time", "flow time", "scalar", "t = sum of eta; df/dt = K (y - f) / P", "time"),
+    Quantity("epoch", "epochs", "scalar", "passes through the training set", "step"),
     # How well the network does.
     Quantity("loss", "target^2", "scalar", "what is optimised: 1/(2P) sum |y - f|^2, or nats"),
     Quantity("mse", "target^2", "scalar", "mean over training points of |y - f|^2, without 1/2"),

@@ -144,7 +144,9 @@ def _evolution(run: Run, parent: Piece, settings: KernelEvolutionSettings) -> Ev
         seed=plan.seed,
         spawn=np.array(settings.spawn),
         pairs={
-            name: np.array([one.get(name, [])[:count] for one in paired]).reshape(-1, count)
+            name: np.array([one.get(name, [])[:count] for one in paired]).reshape(
+                len(paired), count
+            )
             for name in PAIRED
         },
         batch_norm=next((one["batch_norm"][0] for one in paired if one.get("batch_norm")), "none"),

@@ -9,6 +9,7 @@ from ntkscale.experiments.kernel_evolution.claims import (
     basin,
     claims,
     curve,
+    late_noise,
     rank_correlation,
 )
 from ntkscale.experiments.kernel_evolution.experiment import KernelEvolutionSettings, settings_of
@@ -171,7 +172,7 @@ def _traps(own: Sequence[Evolution], name: str) -> list[str]:
         else:
             low, high = sealed.interval
             said.append(f"{where}Basin sealed at {sealed.time:g} [{low:g}, {high:g}] epochs.")
-    noise = float(np.mean([one.late_noise for one in own]))
+    noise = late_noise(own)
     if noise < NOISE:
         said.append(
             f"{where}The late kernel velocity is mostly the noise of batches: over twice the "
