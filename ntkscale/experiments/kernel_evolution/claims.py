@@ -46,9 +46,13 @@ def barriers(own: Sequence[Evolution], name: str = "train_barrier") -> Float[nda
 
 
 def basin(own: Sequence[Evolution]) -> BasinTime | None:
-    """When the basin is sealed, resampling parents; None where there are no children."""
+    """When the basin is sealed, resampling parents; None where there are no children.
+
+    Spawn times at which all children of a parent diverged are left out.
+    """
     table = barriers(own)
-    return basin_time(own[0].spawn, table) if np.isfinite(table).all() else None
+    known = np.isfinite(table).all(1)
+    return basin_time(own[0].spawn[known], table[known]) if known.any() else None
 
 
 def rank_correlation(
@@ -98,7 +102,7 @@ def claims(own: Sequence[Evolution], settings: KernelEvolutionSettings) -> list[
     spawn = own[0].spawn
     preset = settings.preset if is_preset(settings) else None
     found: list[Claim] = []
-    if np.isfinite(barriers(own)).all() and spawn[0] == 0:
+    if np.isfinite(barriers(own)[0]).all() and spawn[0] == 0:
         found += _of_basins(own, preset == "fashion-mlp")
     found += _of_kernels(own, preset == "fashion-mlp")
     if np.isfinite(own[0].linear_error).all() and spawn[0] == 0:
@@ -112,7 +116,7 @@ def _of_basins(own: Sequence[Evolution], judged: bool) -> list[Claim]:
     low = start.interval[0] if start.interval else float("nan")
     found = [_claim("train barrier at spawn 0", start, "interval above .05", low > 0.05, judged)]
     late = table[spawn >= EARLY]
-    if len(late):
+    if len(late) and np.isfinite(late).all():
         said = "barrier from one epoch on, over that at 0"
         share = Entry(float(late.mean() / table[0].mean()) if table[0].mean() else None, digits=2)
         found.append(_claim(said, share, "at most 1/4", _value(share) <= 0.25, judged))

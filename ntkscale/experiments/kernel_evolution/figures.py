@@ -11,7 +11,7 @@ from numpy import ndarray
 from ntkscale.experiments.kernel_evolution.claims import barriers, curve
 from ntkscale.experiments.kernel_evolution.measures import Evolution
 from ntkscale.landscape import principal_plane
-from ntkscale.reporting import COLOURS, Picture, house_style, new_figure, save_figure
+from ntkscale.reporting import COLOURS, Picture, house_style, ladder, new_figure, save_figure
 from ntkscale.runs import Run
 
 SPAWN = "spawning time [epochs]"
@@ -146,7 +146,7 @@ def draw_paths(run: Run, one: Evolution, folder: Path, stem: str, name: str) -> 
         spawns = list(one.spawn)
         for (spawn, _), place in zip(ends, plane.coordinates[len(states) :], strict=True):
             start = own[spawns.index(spawn)]
-            colour = COLOURS[spawns.index(spawn) % len(COLOURS)]
+            colour = ladder(len(spawns))[spawns.index(spawn)]
             ax.plot([start[0], place[0]], [start[1], place[1]], "-", color=colour, linewidth=0.6)
             first = [s for s, _ in ends].index(spawn) == ends.index((spawn, _))
             label = f"spawned at {spawn:g}" if first else None

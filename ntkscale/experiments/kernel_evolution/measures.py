@@ -1,7 +1,6 @@
 """What a run of `train.py kernel-evolution` measured, parent by parent, on one axis of epochs."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -46,7 +45,6 @@ class Evolution:
         train_error: of the parent at the end.
         times: epochs of all looks, (T,), and `test_errors` (T,) of the parent at them.
         distances: S between all looks, (T, T).
-        diverged: what diverged.
     """
 
     gamma0: float | None
@@ -69,12 +67,14 @@ class Evolution:
     times: Float[ndarray, "T"]
     test_errors: Float[ndarray, "T"]
     distances: Float[ndarray, "T T"]
-    diverged: Sequence[str] = field(default_factory=tuple)
 
     def mean(self, name: str) -> Curve:
-        """A measure between children, mean over pairs, (S,)."""
-        values = self.pairs[name]
-        return values.mean(1) if values.shape[1] else np.full(len(self.spawn), np.nan)
+        """A measure between children, mean over the pairs that did not diverge, (S,)."""
+        means = np.full(len(self.spawn), np.nan)
+        known = np.isfinite(self.pairs[name])
+        some = known.any(1)
+        means[some] = np.where(known, self.pairs[name], 0.0)[some].sum(1) / known[some].sum(1)
+        return means
 
     @property
     def advantage(self) -> Curve:
@@ -94,11 +94,15 @@ CLOSE = 0.002
 """Test error within which the linearised network does as well as the full one."""
 
 
+def _padded(values: list[float], count: int) -> list[float]:
+    return [*values, *[float("nan")] * (count - len(values))]
+
+
 def evolutions(run: Run, settings: KernelEvolutionSettings) -> list[Evolution]:
-    """Every parent that is trained to its end, in order."""
+    """Every parent that was trained to its end, in order; those that diverged are left out."""
     found = []
     for pieces in groups(settings):
-        if pieces[0].name in run.results:
+        if run.results.get(pieces[0].name, {}).get("status") == "finished":
             found.append(_evolution(run, pieces[0], settings))
     return found
 
@@ -137,16 +141,15 @@ def _evolution(run: Run, parent: Piece, settings: KernelEvolutionSettings) -> Ev
     late = kernel_rate(last - 2 * plan.spacing)
     paired = [record("pairs", spawn) for spawn in settings.spawn]
     linear = [record("linearised", spawn) for spawn in settings.spawn]
-    count = min((len(one.get("hamming", [])) for one in paired), default=0)
+    linear = [one if one.get("status") == "finished" else {} for one in linear]
+    count = max((len(one.get("hamming", [])) for one in paired), default=0)
     own = run.results[parent.name]
     return Evolution(
         gamma0=plan.gamma0,
         seed=plan.seed,
         spawn=np.array(settings.spawn),
         pairs={
-            name: np.array([one.get(name, [])[:count] for one in paired]).reshape(
-                len(paired), count
-            )
+            name: np.array([_padded(one.get(name, []), count) for one in paired])
             for name in PAIRED
         },
         batch_norm=next((one["batch_norm"][0] for one in paired if one.get("batch_norm")), "none"),
@@ -165,9 +168,4 @@ def _evolution(run: Run, parent: Piece, settings: KernelEvolutionSettings) -> Ev
         times=np.array(steps) / plan.per_epoch,
         test_errors=1 - rows["test_accuracy"].to_numpy(),
         distances=table,
-        diverged=[
-            name
-            for name, one in run.results.items()
-            if one.get("status") == "diverged" and at.items() <= one.items()
-        ],
     )

@@ -29,6 +29,8 @@ from ntkscale.tasks import Task, images, two_xor
 from ntkscale.tracking import MEMORY, KernelTracker
 from ntkscale.training import Linearised, Optimisation, Trainer, spawn
 
+SKIPPED: dict[str, Any] = {"status": "skipped"}
+"""The record of a piece whose parent diverged."""
 LOOKS = 12
 """Further looks at the kernel, evenly spread, besides those that velocities need."""
 _OWN_ORDERS = 1_000_000
@@ -222,9 +224,11 @@ def _parent(plan: Plan, desk: Desk, piece: Piece) -> dict[str, Any]:
 def _child(plan: Plan, position: int, child: int, desk: Desk, piece: Piece) -> dict[str, Any]:
     """Train a child from its spawn time to the end."""
     seed = _OWN_ORDERS + 1000 * plan.seed + 10 * position + child
-    network = plan.build()
+    network, state = plan.build(), _state(plan, desk, position)
+    if state is None:
+        return SKIPPED
     if desk.saved is None:
-        trainer = spawn(network, plan.task, _state(plan, desk, position), seed=seed)
+        trainer = spawn(network, plan.task, state, seed=seed)
     else:
         trainer = Trainer(network, plan.task, plan.optimisation, seed=seed)
         trainer.restore(*desk.saved)
@@ -252,7 +256,7 @@ def _pairs(plan: Plan, position: int, desk: Desk, piece: Piece) -> dict[str, Any
     pairs = list(itertools.combinations(range(settings.children), 2))
     for done, (first, second) in enumerate(pairs):
         desk.tell(done / len(pairs), f"children {first} and {second}")
-        if any(run.results[names[k]]["status"] == "diverged" for k in (first, second)):
+        if any(run.results[names[k]]["status"] != "finished" for k in (first, second)):
             continue
         ends = run.weights(names[first]), run.weights(names[second])
         barriers = landscape.error_barrier(
@@ -283,9 +287,10 @@ def _pairs(plan: Plan, position: int, desk: Desk, piece: Piece) -> dict[str, Any
 
 def _linearised(plan: Plan, position: int, desk: Desk, piece: Piece) -> dict[str, Any]:
     """Train the network linearised at the parent's weights at one spawn time."""
-    network = plan.build()
-    tensors, _ = _state(plan, desk, position)
-    network.load_state_dict(_below("model.", tensors))
+    network, state = plan.build(), _state(plan, desk, position)
+    if state is None:
+        return SKIPPED
+    network.load_state_dict(_below("model.", state[0]))
     model = Linearised(network)
     settings = plan.settings
     optimisation = Optimisation(
@@ -350,11 +355,13 @@ def _regression_error(plan: Plan, network: nn.Module, task: Task) -> float:
     return landscape.error_rate(outputs, task.test_labels)
 
 
-def _state(plan: Plan, desk: Desk, position: int) -> Saved:
-    """The parent's whole state at a spawn time."""
+def _state(plan: Plan, desk: Desk, position: int) -> Saved | None:
+    """The parent's whole state at a spawn time; None where it diverged, if only later on."""
+    run = load(desk.folder.path)
     name = piece_name({"part": "parent", **plan.key})
     step = plan.spawn_steps[position]
-    return unpack(load(desk.folder.path).weights(f"{name},step={step}"))
+    diverged = run.results[name]["status"] == "diverged"
+    return None if diverged else unpack(run.weights(f"{name},step={step}"))
 
 
 def pack(state: Saved) -> dict[str, Tensor]:

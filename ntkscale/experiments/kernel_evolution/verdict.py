@@ -50,7 +50,7 @@ def judge(run: Run) -> Verdict:
     late = "" if run.finished else " The run is not finished: this is what is done."
     found = evolutions(run, settings)
     if not found:
-        return Verdict(title, f"No parent is trained yet.{late}", [], [])
+        return Verdict(title, f"No parent is trained to its end.{_diverged(run)}{late}", [], [])
     tables: list[Table] = []
     sections: list[Section] = []
     said: list[str] = []
@@ -73,12 +73,14 @@ def judge(run: Run) -> Verdict:
     judged = [one.mark for one in entries if isinstance(one, Entry) and one.mark]
     if judged:
         said.insert(0, f"{judged.count('pass')} of {len(judged)} claims hold.")
-    diverged = [name for one in found for name in one.diverged]
-    if diverged:
-        said.append(f"Diverged, and left out: {', '.join(diverged)}.")
     if found[0].batch_norm != "none":
         said.append(f"Batch-norm statistics on straight paths: {found[0].batch_norm}.")
-    return Verdict(title, " ".join(said) + late, tables, sections)
+    return Verdict(title, " ".join(said) + _diverged(run) + late, tables, sections)
+
+
+def _diverged(run: Run) -> str:
+    names = [name for name, one in run.results.items() if one.get("status") == "diverged"]
+    return f" Diverged, and left out: {', '.join(names)}." if names else ""
 
 
 def _claims(own: Sequence[Evolution], settings: KernelEvolutionSettings, name: str) -> Table:
