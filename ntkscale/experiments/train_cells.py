@@ -18,6 +18,7 @@ from ntkscale.experiments.settings import Common, Training, configuration, resol
 from ntkscale.experiments.side_by_side import PARTS, Report, train_side_by_side
 from ntkscale.reporting import Progress
 from ntkscale.runs import RunFolder, open_run
+from ntkscale.runs.folder import RESULTS
 from ntkscale.training import Optimisation, process_group, rank, ranks
 
 
@@ -48,7 +49,7 @@ def train_cells(
         RunFolderError: the folder holds another run, or cannot be written.
         KeyboardInterrupt: Ctrl-C; what was done is kept and the same command goes on from there.
     """
-    workers = _workers(settings, automatic_workers)
+    workers = worker_count(settings, automatic_workers)
     with process_group(resolve_device(settings.device)) as device:
         folder = open_folder(experiment, settings) if rank() == 0 else None
         if _from_first(None if folder is None else folder.finished):
@@ -76,8 +77,12 @@ def train_cells(
         return folder
 
 
-def _workers(settings: Training, automatic: int) -> int:
-    """How many processes train side by side."""
+def worker_count(settings: Training, automatic: int) -> int:
+    """How many processes train side by side.
+
+    Raises:
+        ValueError: several on a device that they cannot share.
+    """
     single = int(os.environ.get("WORLD_SIZE", "1")) == 1
     possible = single and resolve_device(settings.device).type == "cpu"
     if settings.workers < 0 or (settings.workers > 1 and not possible):
@@ -139,7 +144,9 @@ def new_folder_unless_refused(experiment: str, settings: Common) -> Iterator[Run
     try:
         yield folder
     except ValueError:
-        begun = folder.results()
+        begun = folder.results() or any(
+            json.loads(part.read_text())["results"] for part in (path / PARTS).glob(f"*/{RESULTS}")
+        )
         folder.close()
         if path in made and not begun:
             shutil.rmtree(path)

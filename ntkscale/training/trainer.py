@@ -174,6 +174,7 @@ class Trainer:
         self,
         *,
         measure_at: Sequence[float] = (),
+        by_step: bool = False,
         on_measure: Callable[["Trainer"], object] | None = None,
         checkpoint: Callable[["Trainer"], object] | None = None,
         checkpoint_seconds: float = 20.0,
@@ -186,6 +187,7 @@ class Trainer:
             measure_at: flow times (Adam: steps) at which to measure, besides the start and the end.
                 Gradient flow lands on them exactly; other methods measure after the first step that
                 reaches them, once if a step passes several.
+            by_step: `measure_at` counts steps, whatever the method; not for gradient flow.
             on_measure: called at those moments, on rank 0 alone, as are the other callbacks.
             checkpoint: called every `checkpoint_seconds` of wall time and when the run ends or is
                 interrupted, always between steps; `state` gives it what to save.
@@ -202,11 +204,17 @@ class Trainer:
             at once.
 
         Raises:
-            ValueError: a measuring time that is negative or not finite; a zero kernel in gradient
-                flow.
+            ValueError: a measuring time that is negative or not finite, steps in gradient flow; a
+                zero kernel there.
         """
         started = saved = shown = time.monotonic()
         targets = _targets(measure_at)
+        if by_step and self._flow is not None:
+            raise ValueError("gradient flow chooses its steps: give measure_at in flow time.")
+
+        def passed(target: float) -> bool:
+            return self.step >= target if by_step else self._reached(target)
+
         if rank() != 0:
             on_measure = checkpoint = progress = None
         if not self._blow_up:
@@ -215,8 +223,8 @@ class Trainer:
         status = self.ended
         with Interruption() as interruption:
             while status is None:
-                if self._measured < len(targets) and self._reached(targets[self._measured]):
-                    self._measured = sum(map(self._reached, targets))
+                if self._measured < len(targets) and passed(targets[self._measured]):
+                    self._measured = sum(map(passed, targets))
                     self._measure(on_measure)
                 status = self._status(stop_below, interruption)
                 if status is not None:

@@ -44,14 +44,14 @@ def plan_of(settings: KernelEvolutionSettings, group: int = 0) -> Any:
 def test_measures_are_those_of_networks_trained_by_hand(tmp_path: Path) -> None:
     settings = replace(TINY, runs=tmp_path, name="a")
     run = runs.load(kernel_evolution.run(settings).path)
-    one = evolutions(run, expand(settings))[1]
+    one = evolutions(run, expand(settings))[0][1]
     plan = plan_of(settings, 1)
     assert one.seed == 1 and run.finished
     parent = plan.build()
     trainer = Trainer(parent, plan.task, plan.optimisation, seed=1)
     states: dict[int, Any] = {}
     kernels: dict[int, torch.Tensor] = {}
-    probe = plan.task.test_inputs[:10]
+    probe = plan.task.inputs[:10]
 
     def look(now: Trainer) -> None:
         states[now.step] = now.state()
@@ -114,7 +114,8 @@ def test_lazy_networks_hardly_move_and_rich_ones_do(tmp_path: Path) -> None:
         kernel="full", momentum=0.0, seed=(0,), learning_rate=0.5,
     )  # fmt: skip
     run = runs.load(kernel_evolution.run(settings).path)
-    lazy, rich = evolutions(run, expand(settings))
+    (lazy, rich), dead = evolutions(run, expand(settings))
+    assert not dead
     assert lazy.distances[0, -1] < 1e-3 < rich.distances[0, -1]
     verdict = kernel_evolution.judge(run)
     assert verdict.tables[0].title == "Lazy to rich" and len(verdict.tables[0].rows) == 2
@@ -173,7 +174,11 @@ def test_presets_are_complete() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"spawn": (0.0, 3.0)}, "must lie before the end"),
+        ({"spawn": (0.0, 3.0)}, "must lie from 0 to before"),
+        ({"spawn": (0.0, float("nan"))}, "must lie from 0 to before"),
+        ({"spawn": (0.0, 0.05, 1.0)}, "give times at different steps"),
+        ({"spawn": (0.0, 2.95)}, "give times at different steps"),
+        ({"workers": -2}, "--workers -2"),
         ({"children": 1}, "no pair to compare"),
         ({"model": "cnn"}, "needs images"),
         ({"model": "resnet20", "gamma0": (1.0,)}, "has no --gamma0"),
@@ -187,3 +192,45 @@ def test_what_is_refused(change: dict[str, Any], words: str, tmp_path: Path) -> 
     with pytest.raises(ValueError, match=words):
         kernel_evolution.run(replace(TINY, runs=tmp_path, **change))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_networks_with_batch_norm_go_all_the_way(tmp_path: Path) -> None:
+    settings = replace(
+        TINY, runs=tmp_path, name="r", data="digits", model="resnet20", width=2, seed=(0,),
+        size=64, test_size=30, epochs=2.0, spawn=(0.0, 1.0), batch_norm="recompute",
+        schedule="cosine", kernel="full", probe=6, linear_rate=0.01,
+    )  # fmt: skip
+    run = runs.load(kernel_evolution.run(settings).path)
+    verdict = kernel_evolution.judge(run)
+    assert "Batch-norm statistics on straight paths: recompute" in verdict.summary
+    (one,), _ = evolutions(run, expand(settings))
+    assert np.isfinite(one.mean("train_barrier")).all() and np.isfinite(one.linear_error).all()
+    assert not any("running" in name for name in one.parameters)
+
+
+@pytest.mark.parametrize(("rate", "words"), [(1e6, "Diverged, and left out"), (40.0, "left out")])
+def test_what_diverges_or_dies_is_left_out_and_said(
+    tmp_path: Path, rate: float, words: str
+) -> None:
+    settings = replace(TINY, runs=tmp_path, name="d", learning_rate=rate, seed=(0,))
+    verdict = kernel_evolution.judge(runs.load(kernel_evolution.run(settings).path))
+    assert words in verdict.summary
+
+
+def test_a_child_that_diverged_leaves_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = pieces._child
+
+    def broken(plan: Any, position: int, number: int, *rest: Any) -> dict[str, Any]:
+        record = child(plan, position, number, *rest)
+        return {**record, "status": "diverged"} if (position, number) == (1, 0) else record
+
+    monkeypatch.setattr(pieces, "_child", broken)
+    settings = replace(TINY, runs=tmp_path, name="e", children=3, seed=(0,))
+    run = runs.load(kernel_evolution.run(settings).path)
+    verdict = kernel_evolution.judge(run)
+    assert "Diverged, and left out: child,seed=0,spawn=1,child=0" in verdict.summary
+    (one,), _ = evolutions(run, expand(settings))
+    assert np.isfinite(one.pairs["hamming"]).sum(1).tolist() == [3, 1, 3]
+    assert np.isfinite(one.mean("hamming")).all()

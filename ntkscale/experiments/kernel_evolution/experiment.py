@@ -7,7 +7,9 @@ learns are read on one axis of time, in epochs. With `--gamma0` the same for net
 rich. What is trained is in `pieces.py`, what is found is judged in `verdict.py`.
 """
 
+import math
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -28,7 +30,7 @@ from ntkscale.experiments.settings import (
     with_preset,
 )
 from ntkscale.experiments.side_by_side import PARTS, Report, train_side_by_side
-from ntkscale.experiments.train_cells import new_folder_unless_refused
+from ntkscale.experiments.train_cells import new_folder_unless_refused, worker_count
 from ntkscale.experiments.work import Piece, do_pieces
 from ntkscale.reporting import Progress
 from ntkscale.runs import Run, RunFolder
@@ -48,7 +50,7 @@ _BASIN: Mapping[str, Any] = {
     "momentum": 0.9,
     "batch_size": 64,
     "spawn": (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0),
-    "linear_epochs": 10.0,
+    "linear_epochs": 20.0,
 }
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -62,14 +64,15 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "regression": 0,
     },
     "fashion-mlp": {**_BASIN, "children": 3, "seed": (0, 1, 2, 3, 4, 5)},
-    "fashion-cnn": {**_BASIN, "model": "cnn", "depth": 2, "width": 32, "size": 2000,
-                    "epochs": 12.0, "children": 2, "linear_epochs": 3.0, "probe": 100,
-                    "regression": 0, "test_size": 1000},
+    "fashion-cnn": {**_BASIN, "model": "cnn", "depth": 2, "width": 16, "size": 2000,
+                    "epochs": 10.0, "linear_epochs": 10.0, "probe": 100, "regression": 0,
+                    "spawn": (0.0, 0.25, 0.5, 1.0, 3.0), "test_size": 1000},
     "ladder": {**_BASIN, "gamma0": (0.03, 0.1, 0.3, 1.0, 3.0), "children": 2,
-               "linear_epochs": 5.0, "learning_rate": 0.1},
+               "learning_rate": 0.1},
     "resnet20": {"data": "cifar10", "model": "resnet20", "width": 16, "size": 0, "test_size": 0,
                  "epochs": 200.0, "learning_rate": 0.1, "momentum": 0.9, "batch_size": 128,
-                 "schedule": "cosine", "augmentation": "flip", "linear_epochs": 50.0,
+                 "schedule": "cosine", "augmentation": "flip", "linear_epochs": 100.0,
+                 "linear_rate": 0.01,
                  "spawn": (0.0, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 40.0, 80.0),
                  "batch_norm": "recompute", "probe": 250, "seed": (0,)},
 }  # fmt: skip
@@ -77,12 +80,11 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 
 QUICK: Mapping[str, Any] = {
     "size": 500,
-    "test_size": 500,
+    "test_size": 300,
     "epochs": 6.0,
     "spawn": (0.0, 0.5, 1.0, 3.0),
-    "children": 2,
     "seed": (0, 1),
-    "linear_epochs": 4.0,
+    "linear_epochs": 6.0,
     "probe": 50,
     "regression": 100,
 }
@@ -123,6 +125,8 @@ class KernelEvolutionSettings(Training):
     """a spawn time; 0: none"""
     linear_epochs: Number = 30.0
     """of linearised training; 0: none"""
+    linear_rate: Number = 0.0
+    """its constant rate; 0: --learning-rate"""
     learning_rate: Number = 0.1
     """a step (mean-field: flow time)"""
     momentum: Number = 0.0
@@ -134,7 +138,7 @@ class KernelEvolutionSettings(Training):
     augmentation: Annotated[Literal["none", "flip", "shift"], NAME] = "none"
     """none, flip or shift"""
     probe: Integer = 200
-    """test samples the kernel is on"""
+    """training samples the kernel is on"""
     kernel: Annotated[Literal["averaged", "full"], NAME] = "averaged"
     """averaged over outputs, or full"""
     spacing: Number = 0.4
@@ -170,19 +174,20 @@ def expand(settings: KernelEvolutionSettings) -> KernelEvolutionSettings:
     if settings.gamma0:
         require_positive(gamma0=settings.gamma0)
     require_distinct(seed=settings.seed, spawn=settings.spawn)
-    for option in ("size", "test_size", "children", "linear_epochs", "regression", "momentum"):
-        if getattr(settings, option) < 0:
-            raise ValueError(f"--{option.replace('_', '-')} must be 0 or more.")
+    for option in (
+        "size", "test_size", "children", "linear_epochs", "linear_rate", "regression", "momentum"
+    ):  # fmt: skip
+        if not 0 <= getattr(settings, option) < math.inf:
+            raise ValueError(f"--{option.replace('_', '-')} must be 0 or more, and finite.")
     if min(settings.seed) < 0:
         raise ValueError(f"--seed {min(settings.seed)} must be 0 or above.")
     if settings.children == 1:
         raise ValueError("--children 1 leaves no pair to compare: give 2 or more, or 0 for none.")
-    latest = max(settings.spawn)
-    if min(settings.spawn) < 0 or latest >= settings.epochs:
-        raise ValueError(
-            f"--spawn {latest:g} must lie before the end at --epochs {settings.epochs:g}, and none "
-            "below 0."
-        )
+    for epochs in settings.spawn:
+        if not 0 <= epochs < settings.epochs:
+            raise ValueError(
+                f"--spawn {epochs:g} must lie from 0 to before --epochs {settings.epochs:g}."
+            )
     if settings.model == "resnet20" and settings.gamma0:
         raise ValueError("--model resnet20 has no --gamma0: leave it out, or take mlp or cnn.")
     if settings.model == "cnn" and settings.depth != 2:
@@ -214,9 +219,10 @@ def run(settings: KernelEvolutionSettings) -> RunFolder:
 
     settings = expand(settings)
     todo = groups(settings)  # what is impossible is refused before there is a folder
-    workers = settings.workers or (os.cpu_count() or 1 if settings.device != "cuda" else 1)
+    workers = worker_count(settings, os.cpu_count() or 1)
     with new_folder_unless_refused(EXPERIMENT, settings) as folder:
         if folder.finished:
+            shutil.rmtree(folder.path / PARTS, ignore_errors=True)  # left by a kill at the very end
             return folder
         with Progress() as progress:
 

@@ -40,7 +40,7 @@ def draw_evolution(own: Sequence[Evolution], folder: Path, stem: str, name: str)
         _linearised(axes[6], own)
         _advantage(axes[7], own)
         for ax in (*axes[:5], *axes[6:]):
-            _epochs(ax, own[0].spawn)
+            epochs_axis(ax, own[0].spawn)
             if ax.get_legend_handles_labels()[1]:
                 ax.legend(fontsize=6.5)
     return Picture(
@@ -51,7 +51,8 @@ def draw_evolution(own: Sequence[Evolution], folder: Path, stem: str, name: str)
     )
 
 
-def _epochs(ax: Axes, spawn: Float[ndarray, "S"]) -> None:
+def epochs_axis(ax: Axes, spawn: Float[ndarray, "S"]) -> None:
+    """An axis of spawning times, zero among them."""
     positive = spawn[spawn > 0]
     ax.set_xscale("symlog", linthresh=float(positive.min()) if len(positive) else 1.0)
     ax.set_xticks(spawn, [f"{epochs:g}" for epochs in spawn], fontsize=7)
@@ -85,7 +86,8 @@ def _heat_map(ax: Axes, one: Evolution) -> None:
 def _linearised(ax: Axes, own: Sequence[Evolution]) -> None:
     _curves(
         ax, own,
-        {"linear_error": "linearised there", "own_error": "network there",
+        {"linear_error": "linearised there", "linear_train_error": "the same, training",
+         "own_error": "network there",
          "regression_error": "kernel regression"},
     )  # fmt: skip
     full = float(np.mean([one.full_error for one in own]))
@@ -114,7 +116,9 @@ def draw_paths(run: Run, one: Evolution, folder: Path, stem: str, name: str) -> 
     ends = [
         (record["spawn"], cell)
         for cell, record in run.results.items()
-        if record.get("part") == "child" and at.items() <= record.items()
+        if record.get("part") == "child"
+        and record["status"] == "finished"
+        and at.items() <= record.items()
     ]
     parent = next(
         cell
@@ -137,8 +141,9 @@ def draw_paths(run: Run, one: Evolution, folder: Path, stem: str, name: str) -> 
         for _, cell in on_the_way
     ]
     states.append(run.weights(parent))
-    parameters = [key for key in states[0] if not key.startswith("initial_") and key != "gamma0"]
-    plane = principal_plane([*states, *(run.weights(cell) for _, cell in ends)], names=parameters)
+    plane = principal_plane(
+        [*states, *(run.weights(cell) for _, cell in ends)], names=one.parameters
+    )
     figure, (ax,) = new_figure()
     own = plane.coordinates[: len(states)]
     with house_style():

@@ -7,6 +7,7 @@ import numpy as np
 
 from ntkscale.experiments.answer import mean_over_seeds
 from ntkscale.experiments.kernel_evolution.claims import barriers, basin, ratio_over_seeds
+from ntkscale.experiments.kernel_evolution.figures import epochs_axis
 from ntkscale.experiments.kernel_evolution.measures import Evolution
 from ntkscale.reporting import Entry, Picture, Table, house_style, ladder, new_figure, save_figure
 
@@ -71,13 +72,8 @@ def draw_ladder(by_richness: Ladder, folder: Path) -> Picture:
         ):
             means = [np.mean([pick(one) for one in own]) for own in by_richness.values()]
             axes[3].plot(gammas, means, style, markersize=4, label=name)
-        positive = next(iter(by_richness.values()))[0].spawn
-        least = float(positive[positive > 0].min())
         for ax in axes[:3]:
-            ax.set_xscale("symlog", linthresh=least)
-            ax.set_xticks(positive, [f"{epochs:g}" for epochs in positive], fontsize=7)
-            ax.set_xticks([], minor=True)
-            ax.set_xlabel("spawning time [epochs]")
+            epochs_axis(ax, next(iter(by_richness.values()))[0].spawn)
         axes[0].set_ylabel("train barrier [1]")
         axes[1].set(ylabel="kernel velocity [1 / epoch]", yscale="log")
         axes[2].set_ylabel("nonlinear advantage [test error]")

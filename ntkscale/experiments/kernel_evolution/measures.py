@@ -1,5 +1,6 @@
 """What a run of `train.py kernel-evolution` measured, parent by parent, on one axis of epochs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,8 +43,10 @@ class Evolution:
         own_error: test error of the parent at the spawn times.
         regression_error: test error of kernel regression with its kernels there.
         full_error: test error of the parent at the end.
+        least_error: one test sample's share: errors are known no better.
+        parameters: names of what was trained.
         train_error: of the parent at the end.
-        times: epochs of all looks, (T,), and `test_errors` (T,) of the parent at them.
+        times: epochs of all looks, (T,).
         distances: S between all looks, (T, T).
     """
 
@@ -64,8 +67,9 @@ class Evolution:
     regression_error: Curve
     full_error: float
     train_error: float
+    least_error: float
+    parameters: Sequence[str]
     times: Float[ndarray, "T"]
-    test_errors: Float[ndarray, "T"]
     distances: Float[ndarray, "T T"]
 
     def mean(self, name: str) -> Curve:
@@ -84,8 +88,8 @@ class Evolution:
 
     @property
     def catches_up(self) -> float:
-        """First spawn time, in epochs, from which linearised training is within .002 of the parent
-        at the end; inf if it never is."""
+        """First spawn time, in epochs, at which linearised training is within .002 of the parent at
+        the end; inf if it never is."""
         near = self.advantage <= CLOSE
         return float(self.spawn[near.argmax()]) if near.any() else float("inf")
 
@@ -98,13 +102,23 @@ def _padded(values: list[float], count: int) -> list[float]:
     return [*values, *[float("nan")] * (count - len(values))]
 
 
-def evolutions(run: Run, settings: KernelEvolutionSettings) -> list[Evolution]:
-    """Every parent that was trained to its end, in order; those that diverged are left out."""
-    found = []
+def evolutions(run: Run, settings: KernelEvolutionSettings) -> tuple[list[Evolution], list[str]]:
+    """Every parent that was trained to its end, in order, and the names of dead ones.
+
+    A network is dead when its kernel is zero: large steps can switch all its ReLUs off. Those that
+    diverged are in neither list.
+    """
+    found, dead = [], []
     for pieces in groups(settings):
-        if run.results.get(pieces[0].name, {}).get("status") == "finished":
+        name = pieces[0].name
+        if run.results.get(name, {}).get("status") != "finished":
+            continue
+        kernels = [run.kernels[name, step]["kernel"] for step in run.kernels.steps(name)]
+        if all(0 < float(kernel.norm()) < float("inf") for kernel in kernels):
             found.append(_evolution(run, pieces[0], settings))
-    return found
+        else:
+            dead.append(name)
+    return found, dead
 
 
 def _evolution(run: Run, parent: Piece, settings: KernelEvolutionSettings) -> Evolution:
@@ -143,14 +157,14 @@ def _evolution(run: Run, parent: Piece, settings: KernelEvolutionSettings) -> Ev
     linear = [record("linearised", spawn) for spawn in settings.spawn]
     linear = [one if one.get("status") == "finished" else {} for one in linear]
     count = max((len(one.get("hamming", [])) for one in paired), default=0)
-    own = run.results[parent.name]
+    own, tested = run.results[parent.name], plan.task.test_labels
+    assert tested is not None  # every task here has a test set
     return Evolution(
         gamma0=plan.gamma0,
         seed=plan.seed,
         spawn=np.array(settings.spawn),
         pairs={
-            name: np.array([_padded(one.get(name, []), count) for one in paired])
-            for name in PAIRED
+            name: np.array([_padded(one.get(name, []), count) for one in paired]) for name in PAIRED
         },
         batch_norm=next((one["batch_norm"][0] for one in paired if one.get("batch_norm")), "none"),
         velocity=np.array([rate for rate, _ in rates]),
@@ -165,7 +179,8 @@ def _evolution(run: Run, parent: Piece, settings: KernelEvolutionSettings) -> Ev
         regression_error=np.array([column("regression_error", step) for step in spawn_steps]),
         full_error=own["test_error"],
         train_error=own["train_error"],
+        least_error=1 / len(tested),
+        parameters=[name for name, _ in plan.build().named_parameters()],
         times=np.array(steps) / plan.per_epoch,
-        test_errors=1 - rows["test_accuracy"].to_numpy(),
         distances=table,
     )

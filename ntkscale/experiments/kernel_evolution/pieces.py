@@ -8,7 +8,6 @@ import itertools
 import json
 from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate
 from typing import Any
 
 import torch
@@ -27,6 +26,7 @@ from ntkscale.reporting import WandbLog
 from ntkscale.runs import load
 from ntkscale.tasks import Task, images, two_xor
 from ntkscale.tracking import MEMORY, KernelTracker
+from ntkscale.tracking.evaluation import evaluating
 from ntkscale.training import Linearised, Optimisation, Trainer, spawn
 
 SKIPPED: dict[str, Any] = {"status": "skipped"}
@@ -134,6 +134,13 @@ def groups(settings: KernelEvolutionSettings) -> list[list[Piece]]:
         schedule=settings.schedule,
         augmentation=settings.augmentation,
     )
+    steps = [round(epochs * per_epoch) for epochs in settings.spawn]
+    if len(set(steps)) < len(steps) or steps[-1] >= optimisation.steps:
+        raise ValueError(
+            f"--spawn {' '.join(f'{epochs:g}' for epochs in settings.spawn)} are steps "
+            f"{', '.join(map(str, steps))} of {optimisation.steps}: give times at different steps, "
+            "before the last."
+        )
     found = []
     for gamma0 in settings.gamma0 or (None,):
         for seed in settings.seed:
@@ -179,7 +186,7 @@ def _parent(plan: Plan, desk: Desk, piece: Piece) -> dict[str, Any]:
     """Train the parent; keep its whole state at every spawn time, and its kernel at every look."""
     folder, network = desk.folder, plan.build()
     trainer = Trainer(network, plan.task, plan.optimisation, seed=plan.seed)
-    probe = _test_inputs(trainer.task)[: plan.settings.probe]
+    probe = trainer.task.inputs[: plan.settings.probe]
     tracker = KernelTracker(network, probe, eigenvalues=8, directions=8)
     if desk.saved is not None:
         tensors, meta = desk.saved
@@ -203,7 +210,7 @@ def _parent(plan: Plan, desk: Desk, piece: Piece) -> dict[str, Any]:
             folder.write_weights(f"{piece.name},step={now.step}", pack(now.state()))
         kernel = tracker.kernel
         if plan.settings.kernel == "full":
-            kernel = ntk.gram(network, probe, output="full", memory=MEMORY)
+            kernel = _gram(plan, network, probe)
         assert kernel is not None
         folder.write_kernel(piece.name, now.step, {"kernel": kernel.float()})
         folder.append({"cell": piece.name, **piece.key, **row})
@@ -267,8 +274,8 @@ def _pairs(plan: Plan, position: int, desk: Desk, piece: Piece) -> dict[str, Any
             statistics_inputs=task.inputs if settings.batch_norm == "recompute" else None,
         )
         outputs = [landscape.outputs_at(network, end, tested) for end in ends]
-        probe = tested[: settings.probe]
-        kernels = [ntk.gram((network, end), probe, memory=MEMORY) for end in ends]
+        probe = task.inputs[: settings.probe]
+        kernels = [_gram(plan, network, probe, end) for end in ends]
         own: dict[str, Any] = {
             "pair": [first, second],
             "hamming": landscape.pattern_distance(network, *ends, probe),
@@ -296,7 +303,7 @@ def _linearised(plan: Plan, position: int, desk: Desk, piece: Piece) -> dict[str
     optimisation = Optimisation(
         method=plan.optimisation.method,
         steps=max(1, plan.step(settings.linear_epochs)),
-        learning_rate=settings.learning_rate,
+        learning_rate=settings.linear_rate or settings.learning_rate,
         batch_size=settings.batch_size,
         momentum=settings.momentum,
     )
@@ -307,8 +314,11 @@ def _linearised(plan: Plan, position: int, desk: Desk, piece: Piece) -> dict[str
     def checkpoint(now: Trainer) -> None:
         save_piece(desk, piece, *now.state())
 
-    status = _train(trainer, desk, plan, None, checkpoint)
-    return {"status": status, **_errors(trainer)}
+    before = _errors(Trainer(Linearised(network), plan.task, optimisation))
+    status, after = _train(trainer, desk, plan, None, checkpoint), _errors(trainer)
+    # Its loss is convex: one that ends above where it began was trained at too large a rate.
+    blown = not after["train_loss"] <= before["train_loss"]
+    return {"status": "diverged" if blown else status, **after}
 
 
 def _train(trainer: Trainer, desk: Desk, plan: Plan, look: Any, checkpoint: Any) -> str:
@@ -317,18 +327,17 @@ def _train(trainer: Trainer, desk: Desk, plan: Plan, look: Any, checkpoint: Any)
     Raises:
         KeyboardInterrupt: Ctrl-C, after a checkpoint.
     """
-    times: list[float] = []
-    if look is not None:
-        rates = [plan.optimisation.learning_rate_at(k) for k in range(plan.optimisation.steps)]
-        clock = [0.0, *accumulate(plan.optimisation.flow_time(rate) for rate in rates)]
-        times = [clock[step] for step in plan.looks]
 
     def progress(now: Trainer) -> None:
         steps = now.optimisation.steps
         desk.tell(now.step / steps, f"epoch {now.step / plan.per_epoch:.1f}")
 
     outcome = trainer.run(
-        measure_at=times, on_measure=look, checkpoint=checkpoint, progress=progress
+        measure_at=plan.looks if look is not None else (),
+        by_step=True,
+        on_measure=look,
+        checkpoint=checkpoint,
+        progress=progress,
     )
     if outcome.status == "interrupted":
         raise KeyboardInterrupt
@@ -349,10 +358,25 @@ def _regression_error(plan: Plan, network: nn.Module, task: Task) -> float:
     count = min(plan.settings.regression, len(task.inputs))
     inputs, tested = task.inputs[:count], _test_inputs(task)
     assert task.labels is not None and task.test_labels is not None
-    kernel = ntk.gram(network, inputs, memory=MEMORY)
-    across = ntk.gram(network, tested, inputs, memory=MEMORY)
-    outputs = landscape.kernel_regression(kernel, task.labels[:count], across, classes=task.outputs)
+    with evaluating(network):
+        kernel = ntk.gram(network, inputs, memory=MEMORY)
+        across = ntk.gram(network, tested, inputs, memory=MEMORY)
+    labels = task.labels[:count]
+    try:
+        outputs = landscape.kernel_regression(kernel, labels, across, classes=task.outputs)
+    except ValueError:  # the network is diverging, or its kernel has no rank
+        return float("nan")
     return landscape.error_rate(outputs, task.test_labels)
+
+
+def _gram(
+    plan: Plan, network: nn.Module, probe: Tensor, weights: dict[str, Tensor] | None = None
+) -> Tensor:
+    """Its kernel on the probe, traced over outputs or full; with other weights, if given."""
+    model = network if weights is None else (network, weights)
+    output = "full" if plan.settings.kernel == "full" else "trace"
+    with evaluating(network):
+        return ntk.gram(model, probe, output=output, memory=MEMORY)
 
 
 def _state(plan: Plan, desk: Desk, position: int) -> Saved | None:

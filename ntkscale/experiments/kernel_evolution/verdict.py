@@ -17,8 +17,12 @@ from ntkscale.experiments.kernel_evolution.figures import draw_evolution, draw_p
 from ntkscale.experiments.kernel_evolution.ladder import draw_ladder, ladder_table
 from ntkscale.experiments.kernel_evolution.measures import Evolution, evolutions
 from ntkscale.experiments.verdict import Verdict
+from ntkscale.landscape import BasinTime
 from ntkscale.reporting import Entry, Section, Table
 from ntkscale.runs import Run
+
+UNCONVERGED = 0.02
+"""Training error by which linearised networks may stay behind the full one."""
 
 NOISE = 2.0
 """Below this ratio of distances over two spacings and one, velocity is the noise of batches."""
@@ -34,6 +38,7 @@ COLUMNS: dict[str, tuple[str, int]] = {
     "travelled": ("S(K_0, K_t)", 3),
     "own_error": ("error at t", 3),
     "linear_error": ("linearised error", 3),
+    "linear_train_error": ("linearised, training", 3),
     "regression_error": ("regression error", 3),
     "advantage": ("nonlinear advantage", 3),
 }
@@ -48,9 +53,11 @@ def judge(run: Run) -> Verdict:
     settings = settings_of(run)
     title = f"Kernel evolution: {run.path.name}"
     late = "" if run.finished else " The run is not finished: this is what is done."
-    found = evolutions(run, settings)
+    found, dead = evolutions(run, settings)
     if not found:
-        return Verdict(title, f"No parent is trained to its end.{_diverged(run)}{late}", [], [])
+        return Verdict(
+            title, f"No parent is trained to its end.{_left_out(run, dead)}{late}", [], []
+        )
     tables: list[Table] = []
     sections: list[Section] = []
     said: list[str] = []
@@ -61,7 +68,11 @@ def judge(run: Run) -> Verdict:
         sections.append(Section("Lazy to rich", figures=[draw_ladder(by_richness, folder)]))
     for gamma0, own in by_richness.items():
         name = "" if gamma0 is None else f", gamma0 = {gamma0:g}"
-        tables += [_claims(own, settings, name), _by_spawn(own, name), _by_seed(own, name)]
+        tables += [
+            _claims(own, settings, name, run.finished),
+            _by_spawn(own, name),
+            _by_seed(own, name),
+        ]
         if len(own[0].spawn) > 2:
             tables.append(_correlations(own, name))
         stem = "evolution" if gamma0 is None else f"evolution_gamma0={gamma0:g}"
@@ -75,20 +86,26 @@ def judge(run: Run) -> Verdict:
         said.insert(0, f"{judged.count('pass')} of {len(judged)} claims hold.")
     if found[0].batch_norm != "none":
         said.append(f"Batch-norm statistics on straight paths: {found[0].batch_norm}.")
-    return Verdict(title, " ".join(said) + _diverged(run) + late, tables, sections)
+    return Verdict(title, " ".join(said) + _left_out(run, dead) + late, tables, sections)
 
 
-def _diverged(run: Run) -> str:
+def _left_out(run: Run, dead: Sequence[str]) -> str:
     names = [name for name, one in run.results.items() if one.get("status") == "diverged"]
-    return f" Diverged, and left out: {', '.join(names)}." if names else ""
+    said = f" Diverged, and left out: {', '.join(names)}." if names else ""
+    return said + (f" Dead (kernel zero), and left out: {', '.join(dead)}." if dead else "")
 
 
-def _claims(own: Sequence[Evolution], settings: KernelEvolutionSettings, name: str) -> Table:
+def _claims(
+    own: Sequence[Evolution], settings: KernelEvolutionSettings, name: str, finished: bool
+) -> Table:
     rows = [
         {"claim": claim.what, "found": claim.found, "bound": claim.bound}
-        for claim in claims(own, settings)
+        for claim in claims(own, settings, finished)
     ]
-    note = f"Means over {len(own)} parents with 95 % intervals (Student's t)."
+    note = (
+        f"Over {len(own)} parents, 95 % intervals: means (ratios: geometric ones) by Student's t, "
+        "basin time and the share of barriers by bootstrap. p takes spawn times as independent."
+    )
     return Table(f"Claims{name}", ["claim", "found", "bound"], rows, note)
 
 
@@ -156,24 +173,40 @@ def _correlations(own: Sequence[Evolution], name: str) -> Table:
     return Table(f"Spearman's rank correlation{name}", columns, rows, note)
 
 
+def _basin_in_words(sealed: BasinTime, first: float, parents: int) -> str:
+    low, high = sealed.interval
+    within = f" [{low:g}, {high:g}]" if parents > 1 else ""
+    if sealed.chaotic_throughout:
+        return (
+            "Children are connected at no spawn time: the learning rate keeps them apart, or they "
+            "leave too early."
+        )
+    if np.isinf(sealed.time):
+        return "Children are connected at some spawn times, but not at the last one."
+    if sealed.time > first:
+        return f"Basin sealed at {sealed.time:g}{within} epochs."
+    if first > 0:
+        return f"Basin sealed at or before {first:g} epochs, the first spawn time."
+    return (
+        "Children are connected from initialisation on: there is no chaotic transient to see "
+        f"(basin time 0{within})."
+    )
+
+
 def _traps(own: Sequence[Evolution], name: str) -> list[str]:
     """What would make the figures mean something else."""
     said, where = [], f"{name.removeprefix(', ')}: " if name else ""
     sealed = basin(own)
     if sealed is not None:
-        if sealed.stable_from_initialisation:
-            said.append(
-                f"{where}Children are connected from initialisation on: there is no chaotic "
-                "transient to see."
-            )
-        elif sealed.chaotic_throughout:
-            said.append(
-                f"{where}Children are connected at no spawn time: the learning rate keeps them "
-                "apart, or they leave too early."
-            )
-        else:
-            low, high = sealed.interval
-            said.append(f"{where}Basin sealed at {sealed.time:g} [{low:g}, {high:g}] epochs.")
+        said.append(where + _basin_in_words(sealed, float(own[0].spawn[0]), len(own)))
+    left = [float(one.linear_train_error.max() - one.train_error) for one in own]
+    behind = [value for value in left if value > UNCONVERGED]
+    if behind:
+        said.append(
+            f"{where}Linearised networks did not converge: their training error ends up to "
+            f"{max(behind):.2f} above the full network's, so advantages are too large; give more "
+            "--linear-epochs."
+        )
     noise = late_noise(own)
     if noise < NOISE:
         said.append(
