@@ -3,6 +3,16 @@
 from ntkscale.experiments.dmft.experiment import EXPERIMENT, DmftSettings, expand, run
 from ntkscale.experiments.dmft.finite_width import at_times, compare
 from ntkscale.experiments.dmft.verdict import judge
-from ntkscale.experiments.dmft.wide_networks import Descent
+from ntkscale.experiments.dmft.wide_networks import Descent, train_networks
 
-__all__ = ["EXPERIMENT", "Descent", "DmftSettings", "at_times", "compare", "expand", "judge", "run"]
+__all__ = [
+    "EXPERIMENT",
+    "Descent",
+    "DmftSettings",
+    "at_times",
+    "compare",
+    "expand",
+    "judge",
+    "run",
+    "train_networks",
+]
