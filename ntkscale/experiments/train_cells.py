@@ -137,7 +137,12 @@ def new_folder_unless_refused(experiment: str, settings: Common) -> Iterator[Run
 
     The same options would be refused again: nothing of it could ever be finished. Once a cell is
     done the folder stays, whatever goes wrong later.
+
+    Raises:
+        ValueError: started by torchrun, whose processes would write into one folder.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError(f"{experiment} does not spread over torchrun's processes: start it alone.")
     path = _run_path(experiment, settings)
     made = [one for one in (path, path.parent, settings.runs) if not one.exists()]
     folder = open_folder(experiment, settings)

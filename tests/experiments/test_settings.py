@@ -26,3 +26,12 @@ def test_a_run_is_read_with_what_was_typed_even_where_it_is_the_default(
     read = expand(restore(type(typed), config, tmp_path / "a"))  # pyright: ignore
     assert getattr(read, name) == getattr(made, name) == getattr(type(typed)(), name)
     assert configuration("an experiment", read) == config
+
+
+def test_torchrun_is_refused_where_it_cannot_help(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="does not spread over torchrun"):
+        dmft.run(DmftSettings(runs=tmp_path))
+    assert list(tmp_path.iterdir()) == []
