@@ -5,8 +5,7 @@ there is for it. A cell of networks trains all seeds of one width beside them. S
 a few times, are kept in the run's `solutions/`, where the cells that need them find them.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,10 @@ from torch import Tensor
 from ntkscale.experiments.cells import cell_name
 from ntkscale.experiments.dmft.experiment import DmftSettings, grid
 from ntkscale.experiments.dmft.finite_width import at_times, errors, look_steps, same_times
-from ntkscale.experiments.dmft.record import FULL, kernel_measures
+from ntkscale.experiments.dmft.record import FULL, Row, Tell, kernel_measures, recorded
 from ntkscale.experiments.dmft.wide_networks import SINGLE, Descent, average, train_networks
 from ntkscale.experiments.settings import resolve_device
+from ntkscale.experiments.work import Piece
 from ntkscale.tasks import images
 from ntkscale.theory.dmft import (
     Solution,
@@ -36,40 +36,17 @@ TIMES = 11
 FIELDS = 2000
 """Neurons of theory that densities are drawn from."""
 
-Tell = Callable[[int, int], object]
-Row = dict[str, Any]
-Work = Callable[[Path, Tell], tuple[Sequence[Row], dict[str, Any]]]
 
-
-@dataclass(frozen=True)
-class DmftCell:
-    """Some seconds of work.
-
-    Attributes:
-        key: what sets it apart.
-        work: does it, given the run's folder and a function to say how far it is; returns rows of
-            metrics and its record.
-    """
-
-    key: dict[str, Any]
-    work: Work
-
-    @property
-    def name(self) -> str:
-        """Its name on disk."""
-        kind, *rest = self.key.values()
-        return f"{kind},{cell_name(dict(zip(list(self.key)[1:], rest, strict=True)))}"
-
-
-def cells(settings: DmftSettings) -> list[DmftCell]:
+def cells(settings: DmftSettings) -> list[Piece]:
     """All cells, theory before the networks that are compared with it."""
     found = []
     for depth, gamma0 in grid(settings):
         key = {"depth": depth, "gamma0": gamma0}
-        found.append(DmftCell({"part": "theory", **key}, partial(_theory, settings, depth, gamma0)))
+        work = partial(_theory, settings, depth, gamma0)
+        found.append(recorded(settings, {"part": "theory", **key}, work))
         for width in settings.width:
             work = partial(_networks, settings, depth, gamma0, width)
-            found.append(DmftCell({"part": "networks", **key, "width": width}, work))
+            found.append(recorded(settings, {"part": "networks", **key, "width": width}, work))
     return found
 
 

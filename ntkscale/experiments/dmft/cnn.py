@@ -21,9 +21,10 @@ import torch
 from torch.nn import functional as F
 
 from ntkscale import ntk
-from ntkscale.experiments.dmft.cells import DmftCell, Row, Tell
 from ntkscale.experiments.dmft.experiment import DmftSettings
+from ntkscale.experiments.dmft.record import Row, Tell, recorded
 from ntkscale.experiments.settings import resolve_device
+from ntkscale.experiments.work import Piece
 from ntkscale.networks import CNN
 from ntkscale.tasks import Task, images
 from ntkscale.training import Optimisation, Trainer
@@ -37,10 +38,11 @@ _ALIGNED = 250  # test images whose features are aligned with their targets, as 
 _LOOKS = 20
 
 
-def cnn_cells(settings: DmftSettings) -> list[DmftCell]:
+def cnn_cells(settings: DmftSettings) -> list[Piece]:
     """A cell for every gamma0 and width, with all seeds."""
     return [
-        DmftCell(
+        recorded(
+            settings,
             {"part": "cnn", "gamma0": gamma0, "width": width},
             partial(_train, settings, gamma0, width),
         )

@@ -23,7 +23,8 @@ from ntkscale.experiments.settings import (
     with_preset,
 )
 from ntkscale.experiments.train_cells import new_folder_unless_refused
-from ntkscale.reporting import Progress, WandbLog
+from ntkscale.experiments.work import do_pieces
+from ntkscale.reporting import Progress
 from ntkscale.runs import RunFolder
 from ntkscale.theory.activations import activation as nonlinearity
 
@@ -197,32 +198,12 @@ def _solve(folder: RunFolder, settings: DmftSettings) -> None:
     """Solve and train what is not done yet."""
     from ntkscale.experiments.dmft.cells import cells
     from ntkscale.experiments.dmft.cnn import cnn_cells
-    from ntkscale.experiments.dmft.record import log_rows
 
-    folder.load_checkpoint()
-    done = folder.results()
     todo = cnn_cells(settings) if settings.preset == "cnn" else cells(settings)
     with Progress() as progress:
-        for position, cell in enumerate(todo):
-            progress.update(position, len(todo), cell.name)
-            if cell.name in done:
-                continue
 
-            def tell(now: int, total: int, position: int = position, name: str = cell.name) -> None:
-                progress.update(position + now / total, len(todo), name)
+        def report(done: float, text: str) -> None:
+            progress.update(done, len(todo), text)
 
-            rows, result = cell.work(folder.path, tell)
-            log = WandbLog(
-                settings.wandb,
-                folder.path,
-                name=cell.name,
-                group=f"{EXPERIMENT}/{folder.path.name}",
-                config={**folder.config, **cell.key},
-            )
-            log_rows(log, rows)
-            log.finish()
-            for row in rows:
-                folder.append({"cell": cell.name, **cell.key, **row})
-            folder.write_result(cell.name, {**cell.key, **result})
-            folder.save_checkpoint({}, {"after": cell.name})
+        do_pieces(folder, todo, folder.path, report)
     folder.finish()

@@ -5,19 +5,51 @@ its curves lie on those of any other run.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from ntkscale import ntk
+from ntkscale.experiments.dmft.experiment import EXPERIMENT, DmftSettings
+from ntkscale.experiments.work import Desk, Piece
 from ntkscale.reporting import WandbLog
 from ntkscale.schema import QUANTITIES
 from ntkscale.theory.dmft import Solution
 
 FULL = "theory"
 """The kind of a cell's rows that are not of an approximation; networks are of kind ``network``."""
+
+
+Tell = Callable[[int, int], object]
+Row = dict[str, Any]
+Work = Callable[[Path, Tell], tuple[Sequence[Row], dict[str, Any]]]
+"""Given the run's folder and a function to say how far it is: rows of metrics and a record."""
+
+
+def recorded(settings: DmftSettings, key: dict[str, Any], work: Work) -> Piece:
+    """A piece whose rows go to the run's metrics and to W&B."""
+    return Piece(key, partial(_do, settings, work))
+
+
+def _do(settings: DmftSettings, work: Work, desk: Desk, piece: Piece) -> dict[str, Any]:
+    rows, record = work(desk.folder.path, lambda now, total: desk.tell(now / total, ""))
+    log = WandbLog(
+        settings.wandb,
+        desk.home,
+        name=piece.name,
+        group=f"{EXPERIMENT}/{desk.home.name}",
+        config={**desk.folder.config, **piece.key},
+    )
+    for row in _curves(rows):
+        log.log(row)
+    log.finish()
+    for row in rows:
+        desk.folder.append({"cell": piece.name, **piece.key, **row})
+    return record
 
 
 def kernel_measures(solution: Solution, targets: Tensor) -> dict[float, dict[str, float]]:
@@ -42,13 +74,8 @@ def kernel_measures(solution: Solution, targets: Tensor) -> dict[float, dict[str
     }
 
 
-def log_rows(log: WandbLog, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Record the curves of theory, or the mean curves of all seeds of a width."""
-    for row in _curves(rows):
-        log.log(row)
-
-
 def _curves(rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, float]]:
+    """The curves of theory, or the mean curves of all seeds of a width."""
     times: dict[float, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         if row.get("time") is None or row["kind"] not in (FULL, "network"):
