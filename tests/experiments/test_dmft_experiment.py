@@ -14,10 +14,10 @@ from ntkscale.experiments import EXPERIMENTS, dmft
 from ntkscale.experiments.dmft import cells as dmft_cells
 from ntkscale.experiments.dmft import verdict as dmft_verdict
 from ntkscale.experiments.dmft.cnn_verdict import judge_cnn
-from ntkscale.experiments.dmft.experiment import DmftSettings, expand, grid
 from ntkscale.experiments.dmft.finite_width import at_times
 from ntkscale.experiments.dmft.movement import movements
 from ntkscale.experiments.dmft.record import FULL
+from ntkscale.experiments.dmft.settings import DmftSettings, expand, grid
 from ntkscale.theory.dmft import Solution
 from tests.reference import wandb_record
 

@@ -11,12 +11,8 @@ import torch
 from ntkscale import landscape, ntk, runs
 from ntkscale.experiments import EXPERIMENTS, kernel_evolution
 from ntkscale.experiments.kernel_evolution import pieces
-from ntkscale.experiments.kernel_evolution.experiment import (
-    PRESETS,
-    KernelEvolutionSettings,
-    expand,
-)
 from ntkscale.experiments.kernel_evolution.measures import evolutions
+from ntkscale.experiments.kernel_evolution.settings import PRESETS, KernelEvolutionSettings, expand
 from ntkscale.training import Linearised, Optimisation, Trainer, spawn
 
 TINY = KernelEvolutionSettings(

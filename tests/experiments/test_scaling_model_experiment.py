@@ -10,8 +10,8 @@ import pytest
 from ntkscale import runs
 from ntkscale.experiments import EXPERIMENTS, scaling_model
 from ntkscale.experiments.scaling_model.cells import cells
-from ntkscale.experiments.scaling_model.experiment import ScalingModelSettings
 from ntkscale.experiments.scaling_model.measures import Curves, data_exponents, expected, pick
+from ntkscale.experiments.scaling_model.settings import ScalingModelSettings
 from ntkscale.scaling import predict
 
 SMALL = ScalingModelSettings(

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from ntkscale.experiments.scaling_model.answers import solved_answers
-from ntkscale.experiments.scaling_model.experiment import ScalingModelSettings
+from ntkscale.experiments.scaling_model.settings import ScalingModelSettings
 
 TIMES = np.geomspace(10.0, 1e9, 70)
 

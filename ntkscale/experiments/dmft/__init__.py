@@ -1,7 +1,8 @@
 """Infinitely wide networks, solved, beside trained ones; and `compare` for any solution."""
 
-from ntkscale.experiments.dmft.experiment import EXPERIMENT, DmftSettings, expand, run
+from ntkscale.experiments.dmft.experiment import run
 from ntkscale.experiments.dmft.finite_width import at_times, compare
+from ntkscale.experiments.dmft.settings import EXPERIMENT, DmftSettings, expand
 from ntkscale.experiments.dmft.verdict import judge
 from ntkscale.experiments.dmft.wide_networks import Descent, train_networks
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import polars as pl
 
 from ntkscale.experiments.answer import RICH, Answer
-from ntkscale.experiments.dmft.experiment import DmftSettings, grid
 from ntkscale.experiments.dmft.record import FULL
+from ntkscale.experiments.dmft.settings import DmftSettings, grid
 
 
 def solved_answers(metrics: pl.DataFrame, settings: DmftSettings) -> Iterator[Answer]:

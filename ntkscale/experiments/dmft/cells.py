@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from ntkscale.experiments.cells import cell_name
-from ntkscale.experiments.dmft.experiment import DmftSettings, grid
 from ntkscale.experiments.dmft.finite_width import at_times, errors, look_steps, same_times
 from ntkscale.experiments.dmft.record import FULL, Row, Tell, kernel_measures, recorded
+from ntkscale.experiments.dmft.settings import DmftSettings, grid
 from ntkscale.experiments.dmft.wide_networks import SINGLE, Descent, average, train_networks
 from ntkscale.experiments.settings import resolve_device
 from ntkscale.experiments.work import Piece

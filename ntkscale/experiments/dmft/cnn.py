@@ -21,8 +21,8 @@ import torch
 from torch.nn import functional as F
 
 from ntkscale import ntk
-from ntkscale.experiments.dmft.experiment import DmftSettings
 from ntkscale.experiments.dmft.record import Row, Tell, recorded
+from ntkscale.experiments.dmft.settings import DmftSettings
 from ntkscale.experiments.settings import resolve_device
 from ntkscale.experiments.work import Piece
 from ntkscale.networks import CNN

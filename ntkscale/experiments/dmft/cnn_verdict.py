@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from ntkscale.experiments.dmft.experiment import DmftSettings
+from ntkscale.experiments.dmft.settings import DmftSettings
 from ntkscale.reporting import Entry, Table
 from ntkscale.runs import Run
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import polars as pl
 
 from ntkscale.experiments.dmft.cells import kinds
-from ntkscale.experiments.dmft.experiment import DmftSettings, grid
 from ntkscale.experiments.dmft.record import FULL
+from ntkscale.experiments.dmft.settings import DmftSettings, grid
 from ntkscale.reporting import COLOURS, Picture, house_style, ladder, new_figure, save_figure
 
 _TIME = "flow time t [sum of learning rates]"

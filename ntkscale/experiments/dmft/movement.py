@@ -6,8 +6,8 @@ import numpy as np
 
 from ntkscale import ntk
 from ntkscale.experiments.dmft.cells import kept
-from ntkscale.experiments.dmft.experiment import DmftSettings, grid
 from ntkscale.experiments.dmft.record import FULL
+from ntkscale.experiments.dmft.settings import DmftSettings, grid
 from ntkscale.reporting import Entry, Picture, Table, house_style, new_figure, save_figure
 from ntkscale.theory.dmft import Solution
 

@@ -13,9 +13,9 @@ from matplotlib.colors import Normalize
 from matplotlib.ticker import MaxNLocator
 
 from ntkscale.experiments.dmft.cells import kept
-from ntkscale.experiments.dmft.experiment import DmftSettings
 from ntkscale.experiments.dmft.finite_width import same_times
 from ntkscale.experiments.dmft.record import FULL
+from ntkscale.experiments.dmft.settings import DmftSettings
 from ntkscale.reporting import COLOURS, Picture, house_style, new_figure, save_figure
 from ntkscale.theory.dmft import Solution
 

@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from ntkscale import ntk
-from ntkscale.experiments.dmft.experiment import EXPERIMENT, DmftSettings
+from ntkscale.experiments.dmft.settings import EXPERIMENT, DmftSettings
 from ntkscale.experiments.work import Desk, Piece
 from ntkscale.reporting import WandbLog
 from ntkscale.schema import QUANTITIES

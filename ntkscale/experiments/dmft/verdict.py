@@ -10,7 +10,6 @@ from scipy.stats import t as student_t
 from ntkscale.experiments.dmft.answers import solved_answers
 from ntkscale.experiments.dmft.cells import kinds
 from ntkscale.experiments.dmft.cnn_verdict import judge_cnn
-from ntkscale.experiments.dmft.experiment import DmftSettings, expand, grid
 from ntkscale.experiments.dmft.figures import (
     draw_approximations,
     draw_cnn,
@@ -21,6 +20,7 @@ from ntkscale.experiments.dmft.finite_width import Slope, slopes, standard_error
 from ntkscale.experiments.dmft.movement import draw_movement, movement_table, movements
 from ntkscale.experiments.dmft.pictures import draw_densities, draw_kernels
 from ntkscale.experiments.dmft.record import FULL
+from ntkscale.experiments.dmft.settings import DmftSettings, expand, grid
 from ntkscale.experiments.settings import restore
 from ntkscale.experiments.verdict import Verdict
 from ntkscale.reporting import Entry, Mark, Section, Table

@@ -1,10 +1,10 @@
 """When is the basin sealed, when has the kernel learned: parents, children, linearised networks."""
 
-from ntkscale.experiments.kernel_evolution.experiment import (
+from ntkscale.experiments.kernel_evolution.experiment import run
+from ntkscale.experiments.kernel_evolution.settings import (
     EXPERIMENT,
     KernelEvolutionSettings,
     expand,
-    run,
     settings_of,
 )
 from ntkscale.experiments.kernel_evolution.verdict import judge

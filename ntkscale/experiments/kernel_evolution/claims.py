@@ -13,11 +13,8 @@ from numpy import ndarray
 from scipy.stats import spearmanr
 
 from ntkscale.experiments.answer import mean_over_seeds
-from ntkscale.experiments.kernel_evolution.experiment import (
-    KernelEvolutionSettings,
-    is_preset,
-)
 from ntkscale.experiments.kernel_evolution.measures import Evolution
+from ntkscale.experiments.kernel_evolution.settings import KernelEvolutionSettings, is_preset
 from ntkscale.landscape import BasinTime, basin_time
 from ntkscale.reporting import Entry, Mark
 

@@ -9,8 +9,8 @@ import polars as pl
 from jaxtyping import Float
 from numpy import ndarray
 
-from ntkscale.experiments.kernel_evolution.experiment import KernelEvolutionSettings
 from ntkscale.experiments.kernel_evolution.pieces import Plan, groups
+from ntkscale.experiments.kernel_evolution.settings import KernelEvolutionSettings
 from ntkscale.experiments.work import Piece, piece_name
 from ntkscale.runs import Run
 from ntkscale.tracking import DistanceMap

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ntkscale import landscape, ntk
-from ntkscale.experiments.kernel_evolution.experiment import (
+from ntkscale.experiments.kernel_evolution.settings import (
     EXPERIMENT,
     KernelEvolutionSettings,
     data_folder,

@@ -12,10 +12,10 @@ from ntkscale.experiments.kernel_evolution.claims import (
     late_noise,
     rank_correlation,
 )
-from ntkscale.experiments.kernel_evolution.experiment import KernelEvolutionSettings, settings_of
 from ntkscale.experiments.kernel_evolution.figures import draw_evolution, draw_paths
 from ntkscale.experiments.kernel_evolution.ladder import draw_ladder, ladder_table
 from ntkscale.experiments.kernel_evolution.measures import Evolution, evolutions
+from ntkscale.experiments.kernel_evolution.settings import KernelEvolutionSettings, settings_of
 from ntkscale.experiments.verdict import Verdict
 from ntkscale.landscape import BasinTime
 from ntkscale.reporting import Entry, Section, Table

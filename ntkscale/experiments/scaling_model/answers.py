@@ -7,8 +7,8 @@ import polars as pl
 from ntkscale.experiments.answer import Answer
 from ntkscale.experiments.crossings import at_time
 from ntkscale.experiments.scaling_model.cells import LATE
-from ntkscale.experiments.scaling_model.experiment import ScalingModelSettings
 from ntkscale.experiments.scaling_model.measures import pick
+from ntkscale.experiments.scaling_model.settings import ScalingModelSettings
 from ntkscale.scaling import fit_power_law
 
 

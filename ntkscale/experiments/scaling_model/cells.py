@@ -9,7 +9,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from ntkscale.experiments.cells import cell_name
-from ntkscale.experiments.scaling_model.experiment import ScalingModelSettings
+from ntkscale.experiments.scaling_model.settings import ScalingModelSettings
 from ntkscale.scaling import frontier, predict, regime
 from ntkscale.scaling.compute_optimal import mean_mse
 from ntkscale.theory import scaling_model

@@ -8,7 +8,6 @@ import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 
-from ntkscale.experiments.scaling_model.experiment import ScalingModelSettings
 from ntkscale.experiments.scaling_model.measures import (
     Curves,
     Exponent,
@@ -18,6 +17,7 @@ from ntkscale.experiments.scaling_model.measures import (
     network_points,
     pick,
 )
+from ntkscale.experiments.scaling_model.settings import ScalingModelSettings
 from ntkscale.reporting import (
     COLOURS,
     Picture,

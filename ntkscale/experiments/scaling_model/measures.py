@@ -15,7 +15,7 @@ from ntkscale import runs
 from ntkscale.experiments import circle
 from ntkscale.experiments.circle.measures import measure as measure_circle
 from ntkscale.experiments.scaling_model.cells import LATE
-from ntkscale.experiments.scaling_model.experiment import ScalingModelSettings
+from ntkscale.experiments.scaling_model.settings import ScalingModelSettings
 from ntkscale.scaling import PowerLawFit, fit_power_law, predict
 from ntkscale.theory import scaling_model
 

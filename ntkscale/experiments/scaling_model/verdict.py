@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 
 from ntkscale.experiments.scaling_model.answers import solved_answers
-from ntkscale.experiments.scaling_model.experiment import ScalingModelSettings, expand
 from ntkscale.experiments.scaling_model.figures import (
     draw_data,
     draw_exponents,
@@ -24,6 +23,7 @@ from ntkscale.experiments.scaling_model.measures import (
     sgd_exponents,
     time_exponents,
 )
+from ntkscale.experiments.scaling_model.settings import ScalingModelSettings, expand
 from ntkscale.experiments.settings import restore
 from ntkscale.experiments.verdict import Verdict
 from ntkscale.reporting import Entry, Mark, Section, Table
