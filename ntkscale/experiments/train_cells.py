@@ -164,6 +164,8 @@ def new_folder_unless_refused(experiment: str, settings: Common) -> Iterator[Run
 def _run_path(experiment: str, settings: Common) -> Path:
     text = json.dumps(configuration(experiment, settings), sort_keys=True)
     name = settings.name or hashlib.sha256(text.encode()).hexdigest()[:8]
+    if Path(name).name != name:
+        raise ValueError(f"--name {name} is no name of one folder: say with --runs where it lies.")
     return settings.runs / experiment / name
 
 

@@ -18,16 +18,13 @@ def publish(judged: Sequence[tuple[Run, Verdict]], report: Path) -> None:
         OSError: the page cannot be written.
     """
     several = len(judged) > 1
-    answers = [
-        (_name(run), answer)
-        for run, verdict in judged
-        # A run that asks none of the questions has its row all the same, among others.
-        for answer in verdict.answers or ([Answer(verdict.title, unknown="not asked")] * several)
-    ]
+    answers = [(_name(run), answer) for run, verdict in judged for answer in verdict.answers]
     sections = [Section("Verdict", tables=[answer_table(answers)])] if answers else []
     for table in sections:
         show(*table.tables)
-    for _, verdict in judged:
+    for run, verdict in judged:
+        if several:
+            print(f"{_name(run)}\n")
         show(*verdict.tables)
         print(verdict.summary)
         first = Section("In numbers", verdict.summary if several else "", tables=verdict.tables)

@@ -80,16 +80,17 @@ class Table:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         ascii_only = options.ascii_only
         table = RichTable(
-            title=self.title,
+            title=Text(self.title),  # text: brackets of units are no markup
             title_justify="left",
             title_style="bold",
-            caption=self._footnote(ascii_only),
+            caption=Text(self._footnote(ascii_only)),
             caption_justify="left",
             box=ASCII if ascii_only else SIMPLE_HEAD,
             pad_edge=False,
         )
         for position, name in enumerate(self.columns):
-            table.add_column(name, justify="right" if self._numeric(position) else "left")
+            justify = "right" if self._numeric(position) else "left"
+            table.add_column(Text(name), justify=justify, overflow="fold")
         for entries in self._entries():
             table.add_row(*(_marked(entry, ascii_only) for entry in entries))
         yield table
@@ -146,7 +147,8 @@ def show(*tables: Table, file: TextIO | None = None) -> None:
 
     Args:
         tables: in order.
-        file: default: stdout. In a file or pipe lines are as long as they need to be.
+        file: default: stdout. In a file or pipe lines are as long as they need to be; a terminal
+            folds what is too wide for it, and loses no digit.
     """
     target = sys.stdout if file is None else file
     console = Console(file=target, width=None if target.isatty() else _WIDE)

@@ -46,7 +46,8 @@ def test_runs_of_any_experiment_on_one_page(
     assert "<td>images/run</td>" in first and "<td>coordinate-check/widths</td>" in first
     assert "yes, by one seed" in first or "no, by one seed" in first
     # An experiment that asks none of the questions has its row all the same.
-    assert "cannot be told: not asked" in first
+    assert "cannot be told: this command does not ask" in first
+    assert "images/run\n" in said and "coordinate-check/widths\n" in said
     assert any(heading.startswith("Images: run: ") for heading in sections(page))
 
 
@@ -71,7 +72,7 @@ def test_a_misspelled_run_is_no_page(
 def test_a_run_that_asks_nothing_has_no_empty_table(check: Path) -> None:
     assert analyze.main([str(check)]) == 0
     page = (check / "report.html").read_text()
-    assert "not asked" not in page
+    assert "does not ask" not in page
     assert sections(page)[0] == "In numbers"
 
 

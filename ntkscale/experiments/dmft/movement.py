@@ -64,7 +64,7 @@ def draw_movement(found: Movements, settings: DmftSettings, folder: Path) -> lis
     figure, axes = new_figure(len(panels))
     with house_style():
         for ax, (places, pairs, label, other) in zip(axes, panels, strict=True):
-            ax.plot(places, [theory for theory, _ in pairs], "k--", label="theory")
+            ax.plot(places, [theory for theory, _ in pairs], "k--x", label="theory")
             trained = [(x, pair[1]) for x, pair in zip(places, pairs, strict=True) if pair[1]]
             ax.plot(
                 [x for x, _ in trained], [y for _, y in trained], "o",

@@ -5,7 +5,7 @@ other data and models the same figures are shown without a mark.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -113,7 +113,9 @@ def claims(
     whole = [one for one in own if np.isfinite(one.linear_error).all()]
     if whole and spawn[0] == 0:
         short = len(whole) < len(own)
-        found += _of_linearised(whole, settings, None if short else preset)
+        more = _of_linearised(whole, settings, None if short else preset)
+        which = f" ({len(whole)} of {len(own)} parents)" if short else ""
+        found += [replace(claim, what=claim.what + which) for claim in more]
     return found
 
 

@@ -25,16 +25,20 @@ def draw_evolution(own: Sequence[Evolution], folder: Path, stem: str, name: str)
         axes[0].set(ylabel="error barrier [1]", title="children: barrier")
         _curves(axes[1], own, {"hamming": "ReLU patterns"})
         axes[1].set(ylabel="Hamming distance [1]", title="children: patterns")
-        _curves(axes[2], own, {"function_distance": "distance", "disagreement": "disagreement"})
-        axes[2].set(ylabel="between outputs [1]", title="children: functions")
+        _curves(
+            axes[2],
+            own,
+            {"function_distance": "softmax outputs", "disagreement": "share of other classes"},
+        )
+        axes[2].set(ylabel="mean |p - p'|, or share [1]", title="children: functions")
         _curves(
             axes[3], own,
             {"kernel_distance": "between children", "travelled": "from K_0", "left": "to K_T"},
         )  # fmt: skip
         axes[3].set(ylabel="kernel distance S [1]", title="kernels")
-        _curves(axes[4], own, {"velocity": "parent"})
+        _curves(axes[4], own, {"velocity": "parent, spawning time"})
         late = float(np.mean([one.late_velocity for one in own]))
-        axes[4].axhline(late, color=COLOURS[1], linestyle=":", label="late")
+        axes[4].axhline(late, color=COLOURS[1], linestyle=":", label="parent, end of training")
         axes[4].set(ylabel="kernel velocity [1 / epoch]", yscale="log", title="velocity")
         _heat_map(axes[5], own[0])
         _linearised(axes[6], own)
@@ -64,9 +68,11 @@ def _curves(ax: Axes, own: Sequence[Evolution], names: dict[str, str]) -> None:
     for (name, label), colour in zip(names.items(), COLOURS, strict=False):
         table = np.array([curve(one, name) for one in own])
         if np.isfinite(table).any():
-            deviation = table.std(0, ddof=1) if len(own) > 1 else np.zeros(table.shape[1])
+            known = np.isfinite(table).any(0)  # of some parents a network may have diverged
+            table = table[:, known]
+            deviation = np.nanstd(table, 0)
             ax.errorbar(
-                own[0].spawn, table.mean(0), yerr=deviation, marker="o", markersize=3,
+                own[0].spawn[known], np.nanmean(table, 0), yerr=deviation, marker="o", markersize=3,
                 elinewidth=0.7, color=colour, label=label,
             )  # fmt: skip
 
@@ -86,8 +92,8 @@ def _heat_map(ax: Axes, one: Evolution) -> None:
 def _linearised(ax: Axes, own: Sequence[Evolution]) -> None:
     _curves(
         ax, own,
-        {"linear_error": "linearised there", "linear_train_error": "the same, training",
-         "own_error": "network there",
+        {"linear_error": "linearised, test", "linear_train_error": "linearised, training",
+         "own_error": "network at the spawning time",
          "regression_error": "kernel regression"},
     )  # fmt: skip
     full = float(np.mean([one.full_error for one in own]))

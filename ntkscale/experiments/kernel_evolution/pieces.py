@@ -124,6 +124,12 @@ def groups(settings: KernelEvolutionSettings) -> list[list[Piece]]:
         raise ValueError(
             f"--batch-size {settings.batch_size} exceeds the {len(task.inputs)} training samples."
         )
+    for option in ("probe", "regression"):
+        if getattr(settings, option) > len(task.inputs):
+            raise ValueError(
+                f"--{option} {getattr(settings, option)} exceeds the {len(task.inputs)} training "
+                "samples: lower it."
+            )
     per_epoch = len(task.inputs) // settings.batch_size
     optimisation = Optimisation(
         method="momentum" if settings.momentum else "sgd",
@@ -162,7 +168,7 @@ def load_task(settings: KernelEvolutionSettings) -> Task:
         loss="cross-entropy",
         seed=0,
         data_dir=data_folder(settings),
-        download=settings.data in ("mnist", "cifar10"),
+        download=settings.download,
     )
 
 
@@ -355,7 +361,7 @@ def _errors(trainer: Trainer) -> dict[str, float]:
 
 def _regression_error(plan: Plan, network: nn.Module, task: Task) -> float:
     """Test error of kernel regression with the kernel as it is now."""
-    count = min(plan.settings.regression, len(task.inputs))
+    count = plan.settings.regression
     inputs, tested = task.inputs[:count], _test_inputs(task)
     assert task.labels is not None and task.test_labels is not None
     with evaluating(network):

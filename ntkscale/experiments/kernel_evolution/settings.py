@@ -137,6 +137,8 @@ class KernelEvolutionSettings(Training):
     """of weights and order of the parents"""
     data_dir: Text = ""
     """where image files are"""
+    download: bool = False
+    """fetch images that are missing"""
 
 
 def expand(settings: KernelEvolutionSettings) -> KernelEvolutionSettings:
@@ -174,6 +176,11 @@ def expand(settings: KernelEvolutionSettings) -> KernelEvolutionSettings:
             raise ValueError(
                 f"--spawn {epochs:g} must lie from 0 to before --epochs {settings.epochs:g}."
             )
+    if 2 * settings.spacing > settings.epochs:
+        raise ValueError(
+            f"--spacing {settings.spacing:g} must fit twice into --epochs {settings.epochs:g}: "
+            "velocities need that; lower it."
+        )
     if settings.model == "resnet20" and settings.gamma0:
         raise ValueError("--model resnet20 has no --gamma0: leave it out, or take mlp or cnn.")
     if settings.model == "cnn" and settings.depth != 2:
@@ -186,7 +193,7 @@ def expand(settings: KernelEvolutionSettings) -> KernelEvolutionSettings:
 def is_preset(settings: KernelEvolutionSettings) -> bool:
     """Whether expanded settings are those of their preset, but for seeds and where things are."""
     own = expand(KernelEvolutionSettings(preset=settings.preset))
-    free = {field.name for field in fields(Training)} | {"seed", "data_dir"}
+    free = {field.name for field in fields(Training)} | {"seed", "data_dir", "download"}
     return all(
         getattr(settings, field.name) == getattr(own, field.name)
         for field in fields(own)

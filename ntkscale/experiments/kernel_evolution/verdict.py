@@ -17,9 +17,11 @@ from ntkscale.experiments.kernel_evolution.ladder import draw_ladder, ladder_tab
 from ntkscale.experiments.kernel_evolution.measures import Evolution, evolutions
 from ntkscale.experiments.kernel_evolution.settings import KernelEvolutionSettings, settings_of
 from ntkscale.experiments.verdict import Verdict
-from ntkscale.landscape import BasinTime
 from ntkscale.reporting import Entry, Section, Table
 from ntkscale.runs import Run
+
+FEWEST = 3
+"""Parents without which nothing is said of the basin."""
 
 UNCONVERGED = 0.02
 """Training error by which linearised networks may stay behind the full one."""
@@ -51,7 +53,7 @@ CERTAIN = ("train_barrier", "hamming", "velocity", "linear_error")
 def judge(run: Run) -> Verdict:
     """Tables, figures and summary from a run's files; figures go to its `figures/`."""
     settings = settings_of(run)
-    title = f"Kernel evolution: {run.path.name}"
+    title = f"Kernel evolution, {settings.preset}: {run.path.name}"
     late = "" if run.finished else " The run is not finished: this is what is done."
     found, dead = evolutions(run, settings)
     if not found:
@@ -106,6 +108,10 @@ def _claims(
         f"Over {len(own)} parents, 95 % intervals: means (ratios: geometric ones) by Student's t, "
         "basin time and the share of barriers by bootstrap. p takes spawn times as independent."
     )
+    if not any(row["bound"] for row in rows):
+        rows = [{"claim": row["claim"], "found": row["found"]} for row in rows]
+        note += " Not judged: bounds are for the presets two-xor, two-xor-slow and fashion-mlp."
+        return Table(f"Claims{name}", ["claim", "found"], rows, note)
     return Table(f"Claims{name}", ["claim", "found", "bound"], rows, note)
 
 
@@ -123,12 +129,16 @@ def _by_spawn(own: Sequence[Evolution], name: str) -> Table:
             title, digits = COLUMNS[measure]
             values = [curve(one, measure)[position] for one in own]
             mean = mean_over_seeds(values, digits=digits)
-            row[title] = mean if measure in CERTAIN else Entry(mean.value, digits=digits)
+            shown = mean if measure in CERTAIN else Entry(mean.value, digits=digits)
+            known = int(np.isfinite(values).sum())
+            fewer = 0 < known < len(own)
+            row[title] = f"{shown.text} ({known} of {len(own)})" if fewer else shown
         rows.append(row)
     full = mean_over_seeds([one.full_error for one in own]).text
     note = (
         f"Full network at the end: test error {full}. Barriers, Hamming and function distance: "
-        "between finished children. Velocity: over one spacing from the spawn time."
+        "between finished children. Velocity: over one spacing from the spawn time. (k of n): the "
+        "other parents have no such network, or it diverged."
     )
     columns = ["spawn [epochs]", *(COLUMNS[measure][0] for measure in names)]
     return Table(f"By spawn time, mean over parents{name}", columns, rows, note)
@@ -173,32 +183,37 @@ def _correlations(own: Sequence[Evolution], name: str) -> Table:
     return Table(f"Spearman's rank correlation{name}", columns, rows, note)
 
 
-def _basin_in_words(sealed: BasinTime, first: float, parents: int) -> str:
-    low, high = sealed.interval
-    within = f" [{low:g}, {high:g}]" if parents > 1 else ""
-    if sealed.chaotic_throughout:
+def _basin_in_words(own: Sequence[Evolution]) -> str:
+    """When it is sealed, no finer than the spawn times are; or why that cannot be told."""
+    sealed = basin(own)
+    if sealed is None:
+        return ""
+    spawn, (low, high) = own[0].spawn, sealed.interval
+    if len(own) < FEWEST:
+        return f"When the basin is sealed cannot be told from fewer than {FEWEST} parents."
+    if sealed.chaotic_throughout and low == high:
         return (
             "Children are connected at no spawn time: the learning rate keeps them apart, or they "
             "leave too early."
         )
+    if low < high:
+        latest = f"{high:g} epochs" if np.isfinite(high) else "after the last spawn time"
+        return f"Basin sealed at {sealed.time:g} epochs; parents leave open {low:g} to {latest}."
     if np.isinf(sealed.time):
         return "Children are connected at some spawn times, but not at the last one."
-    if sealed.time > first:
-        return f"Basin sealed at {sealed.time:g}{within} epochs."
-    if first > 0:
-        return f"Basin sealed at or before {first:g} epochs, the first spawn time."
-    return (
-        "Children are connected from initialisation on: there is no chaotic transient to see "
-        f"(basin time 0{within})."
-    )
+    if sealed.time > spawn[0]:
+        before = spawn[list(spawn).index(sealed.time) - 1]
+        return f"Basin sealed between {before:g} and {sealed.time:g} epochs."
+    if spawn[0] > 0:
+        return f"Basin sealed at or before {spawn[0]:g} epochs, the first spawn time."
+    return "Children are connected from initialisation on: there is no chaotic transient to see."
 
 
 def _traps(own: Sequence[Evolution], name: str) -> list[str]:
     """What would make the figures mean something else."""
     said, where = [], f"{name.removeprefix(', ')}: " if name else ""
-    sealed = basin(own)
-    if sealed is not None:
-        said.append(where + _basin_in_words(sealed, float(own[0].spawn[0]), len(own)))
+    if words := _basin_in_words(own):
+        said.append(where + words)
     left = [float(one.linear_train_error.max() - one.train_error) for one in own]
     behind = [value for value in left if value > UNCONVERGED]
     if behind:
