@@ -18,7 +18,13 @@ def publish(judged: Sequence[tuple[Run, Verdict]], report: Path) -> None:
         OSError: the page cannot be written.
     """
     several = len(judged) > 1
-    answers = [(_name(run), answer) for run, verdict in judged for answer in verdict.answers]
+    answers = [
+        (_name(run), answer)
+        for run, verdict in judged
+        # A run that asks none of the questions has its row all the same, among others.
+        for answer in verdict.answers
+        or ([Answer(verdict.title, unknown="this command does not ask")] * several)
+    ]
     sections = [Section("Verdict", tables=[answer_table(answers)])] if answers else []
     for table in sections:
         show(*table.tables)
