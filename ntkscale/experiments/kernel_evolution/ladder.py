@@ -59,9 +59,11 @@ def draw_ladder(by_richness: Ladder, folder: Path) -> Picture:
                 (axes[1], np.array([one.velocity for one in own])),
                 (axes[2], np.array([one.advantage for one in own])),
             ):
-                deviation = table.std(0, ddof=1) if len(own) > 1 else np.zeros(table.shape[1])
+                known = np.isfinite(table).any(0)  # of some parents a network may have diverged
+                table = table[:, known]
                 ax.errorbar(
-                    spawn, table.mean(0), yerr=deviation, marker="o", markersize=3,
+                    spawn[known], np.nanmean(table, 0), yerr=np.nanstd(table, 0), marker="o",
+                    markersize=3,
                     elinewidth=0.7, color=colour, label=label,
                 )  # fmt: skip
         gammas = [_richness(gamma0) for gamma0 in by_richness]
@@ -80,6 +82,8 @@ def draw_ladder(by_richness: Ladder, folder: Path) -> Picture:
         axes[3].set(
             xscale="log", yscale="log", xlabel="gamma0 [1]", ylabel="S [1], S an epoch [1 / epoch]"
         )
+        axes[3].set_xticks(gammas, [f"{gamma0:g}" for gamma0 in gammas])
+        axes[3].set_xticks([], minor=True)
         axes[0].legend(fontsize=6.5)
         axes[3].legend(fontsize=6.5)
     count = len(next(iter(by_richness.values())))
