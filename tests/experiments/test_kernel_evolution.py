@@ -11,6 +11,7 @@ import torch
 from ntkscale import landscape, ntk, runs
 from ntkscale.experiments import EXPERIMENTS, kernel_evolution
 from ntkscale.experiments.kernel_evolution import pieces
+from ntkscale.experiments.kernel_evolution.claims import _falling_advantage
 from ntkscale.experiments.kernel_evolution.measures import evolutions
 from ntkscale.experiments.kernel_evolution.settings import PRESETS, KernelEvolutionSettings, expand
 from ntkscale.training import Linearised, Optimisation, Trainer, spawn
@@ -230,3 +231,17 @@ def test_a_child_that_diverged_leaves_the_others(
     (one,), _ = evolutions(run, expand(settings))
     assert np.isfinite(one.pairs["hamming"]).sum(1).tolist() == [3, 1, 3]
     assert np.isfinite(one.mean("hamming")).all()
+
+
+def test_an_advantage_that_falls_rises_or_is_left_open() -> None:
+    rng = np.random.default_rng()
+    falling = np.linspace(0.5, 0.01, 6) + 1e-4 * rng.standard_normal((3, 6))
+    assert _falling_advantage(falling, True).found.mark == "pass"
+    rising = falling.copy()
+    rising[:, 2:] += 0.2
+    assert _falling_advantage(rising, True).found.mark == "fail"
+    open_ = falling.copy()
+    open_[:, 1] = open_[:, 0] + np.array([0.04, -0.02, 0.01])
+    claim = _falling_advantage(open_, True)
+    assert claim.found.mark == "rough" and "within the scatter" in str(claim.found.value)
+    assert _falling_advantage(open_, False).found.mark is None

@@ -85,7 +85,9 @@ def judge(run: Run) -> Verdict:
     entries = [row.get("found") for table in tables for row in table.rows]
     judged = [one.mark for one in entries if isinstance(one, Entry) and one.mark]
     if judged:
-        said.insert(0, f"{judged.count('pass')} of {len(judged)} claims hold.")
+        rough = judged.count("rough")
+        open_ = f", {rough} too rough to judge" if rough else ""
+        said.insert(0, f"{judged.count('pass')} of {len(judged)} claims hold{open_}.")
     if found[0].batch_norm != "none":
         said.append(f"Batch-norm statistics on straight paths: {found[0].batch_norm}.")
     return Verdict(title, " ".join(said) + _left_out(run, dead) + late, tables, sections)
