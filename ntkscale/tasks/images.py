@@ -36,12 +36,12 @@ def images(
 
     Args:
         name: ``"digits"`` (8 x 8, comes with scikit-learn), ``"fashion-mnist"``, ``"mnist"`` (both
-            28 x 28), ``"cifar10"`` or ``"cifar5m"`` (3 x 32 x 32).
+            28 x 28), ``"cifar10"``, ``"cifar100"`` or ``"cifar5m"`` (3 x 32 x 32).
         size: number of training samples; None: all. Of CIFAR-5M the first ones are taken, in the
             files' order, and standardised by themselves.
         test_size: number of test samples, from the data set's test part (digits: its last 360
             samples); None: all, 0: no test set.
-        classes: all ten, or two of them, (a, b): a is label 0, b is label 1.
+        classes: all (ten; of CIFAR-100 a hundred), or two of them, (a, b): a is label 0, b is 1.
         loss: two classes under mse have one output, targets -1 (a) and +1 (b); all else has centred
             one-hot targets.
         seed: of the subset.
@@ -51,10 +51,10 @@ def images(
 
     Raises:
         ValueError: for an unknown name, a subset larger than there is, or classes that are not two
-            different ones of the ten.
+            different ones of its own.
         FileNotFoundError: where the data set is missing, with the ways to get it.
     """
-    chosen = _chosen_classes(classes)
+    chosen = _chosen_classes(classes, 100 if name == "cifar100" else 10)
     raw = load_raw(name, data_dir, download, size if classes == "all" else None)
     mean, deviation = (part.to(dtype) for part in _channel_statistics(raw.train_images))
 
@@ -86,12 +86,14 @@ def images(
     )
 
 
-def _chosen_classes(classes: Literal["all"] | tuple[int, int]) -> list[int]:
+def _chosen_classes(classes: Literal["all"] | tuple[int, int], count: int) -> list[int]:
     if classes == "all":
-        return list(range(10))
+        return list(range(count))
     pair = list(classes)
-    if len(pair) != 2 or pair[0] == pair[1] or not all(0 <= c <= 9 for c in pair):
-        raise ValueError(f"classes must be 'all' or two different ones of 0 to 9, got {classes}.")
+    if len(pair) != 2 or pair[0] == pair[1] or not all(0 <= c < count for c in pair):
+        raise ValueError(
+            f"classes must be 'all' or two different ones of 0 to {count - 1}, got {classes}."
+        )
     return pair
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from ntkscale.tasks.cifar5m import read_cifar5m
 from ntkscale.tasks.idx import read_idx
 
-DataSet = Literal["digits", "fashion-mnist", "mnist", "cifar10", "cifar5m"]
+DataSet = Literal["digits", "fashion-mnist", "mnist", "cifar10", "cifar100", "cifar5m"]
 
 _DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 _DEFAULT_FOLDER = Path("data")
@@ -121,17 +121,26 @@ def _find_idx(folders: list[Path]) -> list[Path] | None:
 
 
 def _cifar10(data_dir: Path | None, download: bool) -> RawImages:
-    from torchvision.datasets import CIFAR10
+    return _cifar("cifar10", "CIFAR10", data_dir, download)
 
+
+def _cifar100(data_dir: Path | None, download: bool) -> RawImages:
+    return _cifar("cifar100", "CIFAR100", data_dir, download)
+
+
+def _cifar(name: str, class_name: str, data_dir: Path | None, download: bool) -> RawImages:
+    from torchvision import datasets
+
+    kind = getattr(datasets, class_name)
     root = data_dir if data_dir is not None else _DEFAULT_FOLDER
-    if not (root / CIFAR10.base_folder).is_dir():
+    if not (root / kind.base_folder).is_dir():
         if not download:
-            raise _missing("cifar10", [root / CIFAR10.base_folder])
-        _download("cifar10", "CIFAR10", root)
+            raise _missing(name, [root / kind.base_folder])
+        _download(name, class_name, root)
     try:
-        train, test = CIFAR10(root, train=True), CIFAR10(root, train=False)
+        train, test = kind(root, train=True), kind(root, train=False)
     except RuntimeError as error:
-        raise ValueError(f"{root / CIFAR10.base_folder} is damaged: fetch it again.") from error
+        raise ValueError(f"{root / kind.base_folder} is damaged: fetch it again.") from error
     return RawImages(
         np.moveaxis(train.data, -1, 1),
         np.asarray(train.targets, dtype=np.int64),
@@ -153,7 +162,8 @@ def _download(name: str, class_name: str, root: Path) -> None:
 
 
 def _missing(name: str, folders: list[Path]) -> FileNotFoundError:
-    files = "cifar-10-batches-py" if name == "cifar10" else "its four idx files"
+    folder = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}
+    files = folder.get(name, "its four idx files")
     first = (
         "install Debian's package (apt install dataset-fashion-mnist)"
         if name == "fashion-mnist"
@@ -171,4 +181,5 @@ _LOADERS: dict[str, Callable[[Path | None, bool], RawImages]] = {
     "fashion-mnist": _fashion_mnist,
     "mnist": _mnist,
     "cifar10": _cifar10,
+    "cifar100": _cifar100,
 }

@@ -108,7 +108,10 @@ def test_targets_of_classes() -> None:
     assert torch.equal(entropy.targets.sum(1), torch.zeros(30))
 
 
-def test_cifar_by_torchvision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("name", "classes"), [("cifar10", 10), ("cifar100", 100)])
+def test_cifar_by_torchvision(
+    name: DataSet, classes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import torchvision.datasets
 
     rng = np.random.default_rng(0)
@@ -118,17 +121,18 @@ def test_cifar_by_torchvision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
         def __init__(self, root: Path, train: bool = True, download: bool = False) -> None:
             (Path(root) / self.base_folder).mkdir(exist_ok=True)
-            count = 40 if train else 20
+            count = 4 * classes if train else 2 * classes
             self.data = rng.integers(0, 256, (count, 32, 32, 3)).astype(np.uint8)
             self.data[..., 1] //= 2
-            self.targets = [i % 10 for i in range(count)]
+            self.targets = [i % classes for i in range(count)]
 
-    monkeypatch.setattr(torchvision.datasets, "CIFAR10", Small)
+    monkeypatch.setattr(torchvision.datasets, name.upper(), Small)
     with pytest.raises(FileNotFoundError, match="download=True"):
-        images("cifar10", data_dir=tmp_path)
-    task = images("cifar10", data_dir=tmp_path, download=True, size=20)
+        images(name, data_dir=tmp_path)
+    task = images(name, data_dir=tmp_path, download=True, size=20)
+    assert task.outputs == classes
     assert task.inputs.shape == (20, 3, 32, 32)
-    channels = images("cifar10", data_dir=tmp_path).inputs.transpose(0, 1).flatten(1)
+    channels = images(name, data_dir=tmp_path).inputs.transpose(0, 1).flatten(1)
     torch.testing.assert_close(channels.mean(1), torch.zeros(3), atol=1e-5, rtol=0)
     torch.testing.assert_close(channels.std(1, correction=0), torch.ones(3))
 

@@ -37,7 +37,7 @@ from ntkscale.tracking import default_measurements, log_spaced
 from ntkscale.training import Optimisation, Trainer
 
 EXPERIMENT = "images"
-DATA_SETS = ("digits", "fashion-mnist", "mnist", "cifar10", "cifar5m")
+DATA_SETS = ("digits", "fashion-mnist", "mnist", "cifar10", "cifar100", "cifar5m")
 
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -114,7 +114,7 @@ LARGEST_LINEARISED = 4000
 class ImagesSettings(Training):
     """Networks of several widths learn real images, lazy to rich. Presets: vision, CNNs see each
     Fashion-MNIST image once; lazy-cnn, full batches, curves predicted from K_0; fashion-cnn.
-    Data: digits, fashion-mnist, mnist, cifar10, cifar5m, X.npz with `inputs` and `targets`.
+    Data: digits, fashion-mnist, mnist, cifar10, cifar100, cifar5m, X.npz (`inputs`, `targets`).
     """
 
     preset: Annotated[Literal["none", "vision", "lazy-cnn", "fashion-cnn"], NAME] = "none"

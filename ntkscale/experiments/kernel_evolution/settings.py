@@ -23,7 +23,7 @@ from ntkscale.runs import Run
 
 EXPERIMENT = "kernel-evolution"
 Preset = Literal["two-xor", "two-xor-slow", "fashion-mlp", "fashion-cnn", "ladder", "resnet20"]
-Data = Literal["two-xor", "digits", "fashion-mnist", "mnist", "cifar10"]
+Data = Literal["two-xor", "digits", "fashion-mnist", "mnist", "cifar10", "cifar100"]
 Model = Literal["mlp", "cnn", "resnet20"]
 
 _BASIN: Mapping[str, Any] = {
@@ -91,7 +91,7 @@ class KernelEvolutionSettings(Training):
     quick: bool = False
     """rough: small, two seeds"""
     data: Annotated[Data, NAME] = "two-xor"
-    """or digits, fashion-mnist, mnist, cifar10"""
+    """or digits, fashion-mnist, mnist, cifar10, cifar100"""
     size: Integer = 2000
     """training samples; 0: all"""
     test_size: Integer = 2000
