@@ -101,7 +101,7 @@ def _linearised(ax: Axes, own: Sequence[Evolution]) -> None:
     start = np.mean([one.linear_error[0] for one in own])
     if np.isfinite(start) and own[0].spawn[0] == 0:
         ax.axhline(float(start), color="0.5", linestyle=":", linewidth=1, label="initial kernel")
-    ax.set(ylabel="test error [1]", title="learned kernels")
+    ax.set(ylabel="error [1]", title="learned kernels")
 
 
 def _advantage(ax: Axes, own: Sequence[Evolution]) -> None:

@@ -200,7 +200,9 @@ def _basin_in_words(own: Sequence[Evolution]) -> str:
         )
     if low < high:
         latest = f"{high:g} epochs" if np.isfinite(high) else "after the last spawn time"
-        return f"Basin sealed at {sealed.time:g} epochs; parents leave open {low:g} to {latest}."
+        when = f"sealed at {sealed.time:g} epochs"
+        when = when if np.isfinite(sealed.time) else "not sealed by the last spawn time"
+        return f"Basin {when}; parents leave open {low:g} to {latest}."
     if np.isinf(sealed.time):
         return "Children are connected at some spawn times, but not at the last one."
     if sealed.time > spawn[0]:
@@ -216,12 +218,12 @@ def _traps(own: Sequence[Evolution], name: str) -> list[str]:
     said, where = [], f"{name.removeprefix(', ')}: " if name else ""
     if words := _basin_in_words(own):
         said.append(where + words)
-    left = [float(one.linear_train_error.max() - one.train_error) for one in own]
-    behind = [value for value in left if value > UNCONVERGED]
-    if behind:
+    left = np.concatenate([one.linear_train_error - one.train_error for one in own])
+    behind = left[left > UNCONVERGED]  # what diverged is nan, and in neither
+    if len(behind):
         said.append(
             f"{where}Linearised networks did not converge: their training error ends up to "
-            f"{max(behind):.2f} above the full network's, so advantages are too large; give more "
+            f"{behind.max():.2f} above the full network's, so advantages are too large; give more "
             "--linear-epochs."
         )
     noise = late_noise(own)
