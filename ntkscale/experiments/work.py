@@ -13,6 +13,9 @@ from typing import Any
 from torch import Tensor
 
 from ntkscale.experiments.cells import cell_name
+from ntkscale.experiments.settings import Common
+from ntkscale.experiments.train_cells import new_folder_unless_refused
+from ntkscale.reporting import Progress
 from ntkscale.runs import RunFolder
 
 Saved = tuple[dict[str, Tensor], dict[str, Any]]
@@ -97,3 +100,30 @@ def do_pieces(
         record = piece.do(Desk(folder, home, saved, tell), piece)
         folder.write_result(piece.name, {**piece.key, **record})
         folder.save_checkpoint({}, {"piece": None, "after": piece.name})
+
+
+def run_pieces(experiment: str, settings: Common, pieces: Sequence[Piece]) -> RunFolder:
+    """Do all pieces of a run in one process, or take an interrupted run up again.
+
+    Args:
+        experiment: name of the command.
+        settings: its options, expanded; they are the run's configuration.
+        pieces: of the run.
+
+    Returns:
+        The run's folder, finished.
+
+    Raises:
+        ValueError: what a piece refuses, or a run that `new_folder_unless_refused` does.
+        KeyboardInterrupt: Ctrl-C; what is done is kept.
+    """
+    with new_folder_unless_refused(experiment, settings) as folder:
+        if not folder.finished:
+            with Progress() as progress:
+
+                def report(done: float, text: str) -> None:
+                    progress.update(done, len(pieces), text)
+
+                do_pieces(folder, pieces, folder.path, report)
+            folder.finish()
+    return folder

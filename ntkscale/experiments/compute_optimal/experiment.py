@@ -8,12 +8,13 @@ expectation where lazy, simulated where rich. The verdict is in `verdict.py`.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from ntkscale.experiments.cells import cell_name
 from ntkscale.experiments.settings import (
     Common,
     Floats,
@@ -29,8 +30,7 @@ from ntkscale.experiments.solvable_options import (
     require_seeds,
     require_stable,
 )
-from ntkscale.experiments.train_cells import new_folder_unless_refused
-from ntkscale.reporting import Progress
+from ntkscale.experiments.work import Desk, Piece, run_pieces
 from ntkscale.runs import RunFolder
 from ntkscale.scaling import Prediction, predict
 from ntkscale.scaling.compute_optimal import mean_mse, mean_spectrum
@@ -113,35 +113,24 @@ def run(settings: ComputeOptimalSettings) -> RunFolder:
         ValueError: an option is out of range, or the folder holds another run.
     """
     settings = expand(settings)
-    with new_folder_unless_refused(EXPERIMENT, settings) as folder:
-        if not folder.finished:
-            _solve(folder, settings)
-    return folder
+    pieces = [
+        Piece({"kind": kind, "beta": beta, "width": width}, partial(_solve, settings))
+        for beta, width, kind in _cells(settings)
+    ]
+    return run_pieces(EXPERIMENT, settings, pieces)
 
 
-def _solve(folder: RunFolder, settings: ComputeOptimalSettings) -> None:
-    """Solve what is not done yet."""
-    folder.load_checkpoint()
-    done = folder.results()
-    cells = list(_cells(settings))
-    with Progress() as progress:
-        for position, (beta, width, kind) in enumerate(cells):
-            key = {"beta": beta, "width": width}
-            name = f"{kind},{cell_name(key)}"
-            progress.update(position, len(cells), name)
-            if name in done:
-                continue
+def _solve(settings: ComputeOptimalSettings, desk: Desk, piece: Piece) -> dict[str, Any]:
+    beta, width, kind = (piece.key[name] for name in ("beta", "width", "kind"))
 
-            def tell(share: float, position: int = position, name: str = name) -> None:
-                progress.update(position + share, len(cells), name)
+    def tell(share: float) -> None:
+        desk.tell(share, "")
 
-            for gamma, seed, times, mse in _curves(settings, beta, width, kind, tell):
-                keys = {"cell": name, **key, "gamma": gamma, "kind": kind, "seed": seed}
-                for time, loss in zip(times, mse, strict=True):
-                    folder.append({**keys, "time": float(time), "mse": float(loss)})
-            folder.write_result(name, {**key, "kind": kind})
-            folder.save_checkpoint({}, {"after": name})
-    folder.finish()
+    for gamma, seed, times, mse in _curves(settings, beta, width, kind, tell):
+        keys = {"cell": piece.name, **piece.key, "gamma": gamma, "seed": seed}
+        for time, loss in zip(times, mse, strict=True):
+            desk.folder.append({**keys, "time": float(time), "mse": float(loss)})
+    return {}
 
 
 def with_batches(settings: ComputeOptimalSettings, beta: float) -> bool:

@@ -9,9 +9,7 @@ is judged in `verdict.py`.
 from ntkscale.experiments.dmft.cells import cells
 from ntkscale.experiments.dmft.cnn import cnn_cells
 from ntkscale.experiments.dmft.settings import EXPERIMENT, DmftSettings, expand
-from ntkscale.experiments.train_cells import new_folder_unless_refused
-from ntkscale.experiments.work import do_pieces
-from ntkscale.reporting import Progress
+from ntkscale.experiments.work import run_pieces
 from ntkscale.runs import RunFolder
 
 
@@ -22,19 +20,5 @@ def run(settings: DmftSettings) -> RunFolder:
         ValueError: an option is out of range, or the folder holds another run.
     """
     settings = expand(settings)
-    with new_folder_unless_refused(EXPERIMENT, settings) as folder:
-        if not folder.finished:
-            _solve(folder, settings)
-    return folder
-
-
-def _solve(folder: RunFolder, settings: DmftSettings) -> None:
-    """Solve and train what is not done yet."""
-    todo = cnn_cells(settings) if settings.preset == "cnn" else cells(settings)
-    with Progress() as progress:
-
-        def report(done: float, text: str) -> None:
-            progress.update(done, len(todo), text)
-
-        do_pieces(folder, todo, folder.path, report)
-    folder.finish()
+    pieces = cnn_cells(settings) if settings.preset == "cnn" else cells(settings)
+    return run_pieces(EXPERIMENT, settings, pieces)

@@ -6,10 +6,12 @@ infinite width, SGD transients, label noise and early stopping. What is computed
 `cells.py`, what is found is judged in `verdict.py`.
 """
 
-from ntkscale.experiments.scaling_model.cells import cells
+from functools import partial
+from typing import Any
+
+from ntkscale.experiments.scaling_model.cells import ModelCell, cells
 from ntkscale.experiments.scaling_model.settings import EXPERIMENT, ScalingModelSettings, expand
-from ntkscale.experiments.train_cells import new_folder_unless_refused
-from ntkscale.reporting import Progress
+from ntkscale.experiments.work import Desk, Piece, run_pieces
 from ntkscale.runs import RunFolder
 
 
@@ -20,26 +22,16 @@ def run(settings: ScalingModelSettings) -> RunFolder:
         ValueError: an option is out of range, or the folder holds another run.
     """
     settings = expand(settings)
-    with new_folder_unless_refused(EXPERIMENT, settings) as folder:
-        if not folder.finished:
-            _solve(folder, settings)
-    return folder
+    pieces = [
+        Piece({"part": cell.part, **cell.key}, partial(_solve, cell)) for cell in cells(settings)
+    ]
+    return run_pieces(EXPERIMENT, settings, pieces)
 
 
-def _solve(folder: RunFolder, settings: ScalingModelSettings) -> None:
-    """Solve what is not done yet."""
-    folder.load_checkpoint()
-    done, todo = folder.results(), cells(settings)
-    with Progress() as progress:
-        for position, cell in enumerate(todo):
-            progress.update(position, len(todo), cell.name)
-            if cell.name in done:
-                continue
-            found = cell.solve()
-            for curve in found.curves:
-                keys = {"cell": cell.name, "part": cell.part, **cell.key, **curve.key}
-                for time, mse in zip(curve.times, curve.mse, strict=True):
-                    folder.append({**keys, "time": float(time), "mse": float(mse)})
-            folder.write_result(cell.name, {"part": cell.part, **cell.key, **found.numbers})
-            folder.save_checkpoint({}, {"after": cell.name})
-    folder.finish()
+def _solve(cell: ModelCell, desk: Desk, piece: Piece) -> dict[str, Any]:
+    found = cell.solve()
+    for curve in found.curves:
+        keys = {"cell": piece.name, **piece.key, **curve.key}
+        for time, mse in zip(curve.times, curve.mse, strict=True):
+            desk.folder.append({**keys, "time": float(time), "mse": float(mse)})
+    return found.numbers
