@@ -8,7 +8,6 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from ntkscale.experiments.cells import cell_name
 from ntkscale.experiments.scaling_model.settings import ScalingModelSettings
 from ntkscale.scaling import frontier, predict, regime
 from ntkscale.scaling.compute_optimal import mean_mse
@@ -61,11 +60,6 @@ class ModelCell:
     part: str
     key: dict[str, float | int]
     solve: Callable[[], Found]
-
-    @property
-    def name(self) -> str:
-        """Its name on disk."""
-        return f"{self.part},{cell_name(self.key)}"
 
 
 def cells(settings: ScalingModelSettings) -> list[ModelCell]:
