@@ -8,9 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ntkscale.tasks.sources import DataSet, load_raw
+from ntkscale.tasks.sources import WHITE, DataSet, load_raw
 from ntkscale.tasks.targets import class_targets
 from ntkscale.tasks.task import Loss, Task
+
+Scale = Literal["standard", "pixels"]
 
 
 def images(
@@ -20,16 +22,17 @@ def images(
     test_size: int | None = None,
     classes: Literal["all"] | tuple[int, int] = "all",
     loss: Loss = "mse",
+    scale: Scale = "standard",
     seed: int = 0,
     data_dir: Path | None = None,
     download: bool = False,
     dtype: torch.dtype = torch.float32,
 ) -> Task:
-    """A data set, or a balanced part of it, standardised.
+    """A data set, or a balanced part of it, standardised or as pixels.
 
-    Every channel is shifted and scaled by one number each, the mean and standard deviation over the
-    pixels of the whole training set, so that |x|^2 / D is one on average and the same sample is the
-    same input in every subset.
+    Standardised, every channel is shifted and scaled by one number each, the mean and standard
+    deviation over the pixels of the whole training set, so that |x|^2 / D is one on average. Either
+    way the same sample is the same input in every subset.
 
     A subset is drawn at random by `seed`, class by class in turn: class counts differ by at most
     one as long as the classes last, and a smaller subset is the beginning of a larger one.
@@ -44,19 +47,27 @@ def images(
         classes: all (ten; of CIFAR-100 a hundred), or two of them, (a, b): a is label 0, b is 1.
         loss: two classes under mse have one output, targets -1 (a) and +1 (b); all else has centred
             one-hot targets.
+        scale: ``"standard"``, or ``"pixels"``: from 0 (black) to 1 (white), where the size of a
+            perturbation is what it is in the adversarial literature.
         seed: of the subset.
         data_dir: where the files are, see `sources.load_raw`.
         download: let torchvision fetch what is missing.
         dtype: of inputs and targets.
 
     Raises:
-        ValueError: for an unknown name, a subset larger than there is, or classes that are not two
-            different ones of its own.
+        ValueError: for an unknown name or scale, a subset larger than there is, or classes that are
+            not two different ones of its own.
         FileNotFoundError: where the data set is missing, with the ways to get it.
     """
     chosen = _chosen_classes(classes, 100 if name == "cifar100" else 10)
     raw = load_raw(name, data_dir, download, size if classes == "all" else None)
-    mean, deviation = (part.to(dtype) for part in _channel_statistics(raw.train_images))
+    if scale == "standard":
+        mean, deviation = (part.to(dtype) for part in _channel_statistics(raw.train_images))
+    elif scale == "pixels":
+        white = torch.tensor(WHITE.get(name, 255), dtype=dtype)
+        mean, deviation = torch.zeros_like(white), white
+    else:
+        raise ValueError(f"unknown scale {scale!r}: choose standard or pixels.")
 
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     for pixels, tags, count, part in (

@@ -14,6 +14,8 @@ DataSet = Literal["digits", "fashion-mnist", "mnist", "cifar10", "cifar100", "ci
 
 _DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 _DEFAULT_FOLDER = Path("data")
+WHITE = {"digits": 16}
+"""The largest grey level where it is not 255."""
 _DIGITS_TRAIN = 1437  # four fifths of 1,797; later samples come from other writers
 
 

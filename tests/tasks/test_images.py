@@ -196,3 +196,26 @@ def test_damaged_idx_files(tmp_path: Path) -> None:
         path.write_bytes(other)
         with pytest.raises(ValueError, match="is not an idx file"):
             read_idx(path)
+
+
+@pytest.mark.parametrize("scale", ["standard", "pixels"])
+def test_scales_differ_by_one_shift_and_one_factor_alone(tmp_path: Path, scale: str) -> None:
+    arrays = small_mnist(tmp_path, 5)
+    task = images("mnist", data_dir=tmp_path, size=70, scale=scale, dtype=torch.float64)  # pyright: ignore[reportArgumentType]
+    pixels = arrays["train-images-idx3-ubyte"].astype(float)
+    back = task.inputs[:, 0] * (pixels.std() if scale == "standard" else 255.0)
+    back = back + (pixels.mean() if scale == "standard" else 0.0)
+    grey = back.round() + 0.0  # no negative zeros
+    torch.testing.assert_close(back, grey, rtol=0, atol=1e-9)
+    known = {image.tobytes() for image in pixels}
+    assert all(image.numpy().tobytes() in known for image in grey)
+
+
+def test_pixels_of_digits_reach_from_black_to_white() -> None:
+    task = images("digits", scale="pixels")
+    assert (float(task.inputs.min()), float(task.inputs.max())) == (0.0, 1.0)
+
+
+def test_an_unknown_scale_is_refused() -> None:
+    with pytest.raises(ValueError, match="standard or pixels"):
+        images("digits", scale="bytes")  # pyright: ignore[reportArgumentType]
