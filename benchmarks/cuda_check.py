@@ -17,7 +17,7 @@ import torch
 from benchmarks import ntk as bench
 from ntkscale import ntk
 from tests.ntk import zoo
-from tests.reference.ntk import cast, each
+from tests.reference.ntk import cast, each, kernel
 
 ROOT = Path(__file__).resolve().parents[1]
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 2e-5}
@@ -37,6 +37,11 @@ def compare(name: str, device: str, seed: int) -> str:
                 moved, inputs[0], inputs[1] if second is not None else None, output="full"
             )
             error = float((got.cpu().double() - want).abs().max() / (scale if scale > 0 else 1))
+            if dtype == torch.float64 and not error <= tolerance:
+                # Some of PyTorch's own operations are rougher there (weight norm takes a root in
+                # float32): then the kernel has to be that of the function as it is there.
+                own = kernel(moved, *inputs[: 1 if second is None else 2], output="full")
+                error = float((got - own).abs().max() / own.abs().max())
             if not error <= tolerance:
                 return f"{dtype}, {'x1 and x2' if second is not None else 'x1'}: off by {error:.1e}"
     return ""

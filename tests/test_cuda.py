@@ -1,5 +1,7 @@
 """The same numbers on a GPU; skipped where there is none."""
 
+import copy
+
 import pytest
 import torch
 
@@ -36,6 +38,14 @@ def test_the_kernel_is_that_of_the_processor() -> None:
     expected = ntk.gram(net, x, output="full")
     found = ntk.gram(net.cuda(), x.cuda(), output="full")
     torch.testing.assert_close(found.cpu(), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_float32_kernels_of_convolutions_are_not_those_of_tensorfloat() -> None:
+    net = CNN(1, 8, 3, width=32)
+    x = torch.randn(6, 1, 8, 8)
+    expected = ntk.gram(copy.deepcopy(net).double(), x.double(), output="full")
+    found = ntk.gram(net.cuda(), x.cuda(), output="full").cpu().double()
+    assert float((found - expected).abs().max() / expected.abs().max()) < 2e-5
 
 
 def test_training_is_that_of_the_processor() -> None:

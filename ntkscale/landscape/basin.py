@@ -37,8 +37,8 @@ class BasinTime:
 
 
 def basin_time(
-    spawn_times: Float[ArrayLike, "T"],
-    barriers: Float[ArrayLike, "T pairs"],
+    spawn_times: ArrayLike,
+    barriers: ArrayLike,
     *,
     threshold: float = THRESHOLD,
     confidence: float = 0.95,

@@ -25,8 +25,8 @@ class MeanBarrier:
     high: Float[ndarray, "T"]
 
 
-def mean_barrier(barriers: Float[ArrayLike, "T pairs"], *, confidence: float = 0.95) -> MeanBarrier:
-    """Mean over pairs, which are taken as independent.
+def mean_barrier(barriers: ArrayLike, *, confidence: float = 0.95) -> MeanBarrier:
+    """Mean over pairs of (T, pairs) barriers; pairs are taken as independent.
 
     Pairs that share a child are not quite: where there are several parents, pass the mean over the
     pairs of each.
@@ -46,10 +46,8 @@ def mean_barrier(barriers: Float[ArrayLike, "T pairs"], *, confidence: float = 0
     return MeanBarrier(mean, mean - reach, mean + reach)
 
 
-def linearly_connected(
-    barriers: Float[ArrayLike, "T pairs"], threshold: float = THRESHOLD
-) -> Bool[ndarray, "T"]:
-    """At which spawn times the mean barrier over pairs is below the threshold.
+def linearly_connected(barriers: ArrayLike, threshold: float = THRESHOLD) -> Bool[ndarray, "T"]:
+    """At which spawn times the mean over pairs of (T, pairs) barriers is below the threshold.
 
     Raises:
         ValueError: not a table of finite numbers.
@@ -57,8 +55,8 @@ def linearly_connected(
     return as_table(barriers).mean(1) < threshold
 
 
-def as_table(barriers: Float[ArrayLike, "T pairs"]) -> Float[ndarray, "T pairs"]:
-    """Barriers as a float64 table.
+def as_table(barriers: ArrayLike) -> Float[ndarray, "T pairs"]:
+    """Barriers as a float64 table, (T, pairs).
 
     Raises:
         ValueError: not two axes, an empty one, or a number that is not finite.

@@ -22,12 +22,26 @@ Measures (plain arrays in, plain numbers out; autograd goes through them)
     fix_signs            that sign, for eigenvectors from elsewhere
     target_power         squared target coefficient on each eigenvector, per sample
 
+Eigenspaces (kernels traced over outputs or full; float64 out)
+    trace_share          share of the trace in the leading eigenvalues
+    squared_share        share of the squared eigenvalues in the leading ones
+    eigenspace_part      the part of a kernel in its leading or last eigenspaces
+    centred              the kernel of features less their mean over the samples
+    polar                the path of a kernel as radius and angle
+
 For any symmetric positive semi-definite operator, given as a function that multiplies by it
     largest_eigenvalues  block Lanczos, with a residual for every pair
     estimate_trace       Hutch++, with an interval
     spectral_density     stochastic Lanczos quadrature, with intervals
 """
 
+from ntkscale.ntk.eigenspaces import (
+    centred,
+    eigenspace_part,
+    polar,
+    squared_share,
+    trace_share,
+)
 from ntkscale.ntk.forward import unwrap
 from ntkscale.ntk.kernel import gram, gram_by_parameter
 from ntkscale.ntk.kernel_operator import KernelOperator
@@ -55,7 +69,9 @@ __all__ = [
     "ParameterPlan",
     "SpectralDensity",
     "alignment",
+    "centred",
     "effective_rank",
+    "eigenspace_part",
     "eigensystem",
     "estimate_trace",
     "fix_signs",
@@ -66,9 +82,12 @@ __all__ = [
     "largest_eigenvalues",
     "operator",
     "plan",
+    "polar",
     "spectral_density",
+    "squared_share",
     "target_power",
     "trace",
+    "trace_share",
     "unwrap",
     "verify",
 ]

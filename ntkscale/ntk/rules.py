@@ -318,7 +318,9 @@ def _batch_norm(weight: bool) -> Callable[..., Rule | None]:
             x = node._saved_input
             wide = (1, -1) + (1,) * (x.ndim - 2)
             mean, variance = node._saved_running_mean, node._saved_running_var
-            scale = torch.rsqrt(variance + node._saved_eps)
+            # cuDNN's node has another name for it.
+            eps = getattr(node, "_saved_eps", None)
+            scale = torch.rsqrt(variance + (node._saved_epsilon if eps is None else eps))
             return (by_sample((x - mean.view(wide)) * scale.view(wide), layout),)
 
         return _normalisation(weight, standardised, _by_channel)

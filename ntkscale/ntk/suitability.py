@@ -21,6 +21,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from ntkscale.ntk.forward import Forward
 from ntkscale.ntk.inputs import Batch, count, rows
+from ntkscale.ntk.precision import full_precision
 
 PROBED = 4
 """Samples in the batch that is compared with its first two."""
@@ -43,11 +44,13 @@ def tolerance(dtype: torch.dtype, device: torch.device) -> float:
 
 @contextlib.contextmanager
 def undisturbed(device: torch.device) -> Iterator[None]:
-    """Ordinary eager autograd, whatever the caller's modes are, and random states as they were."""
+    """Ordinary eager autograd in full precision, whatever the caller's modes are, and random states
+    as they were."""
     with contextlib.ExitStack() as stack:
         devices = [device] if device.type == "cuda" else []
         stack.enter_context(torch.random.fork_rng(devices=devices))
         stack.enter_context(torch.enable_grad())
+        stack.enter_context(full_precision())
         # The fused attention kernels have no batching rule and no second derivative.
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         stack.enter_context(warnings.catch_warnings())

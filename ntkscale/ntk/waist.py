@@ -174,7 +174,7 @@ def _through(graph: Graph, j: int, slot: int, feature: Tensor | None, n: int) ->
         return None
     if name in ("MeanBackward1", "SumBackward1"):
         return _reduced(graph.nodes[j], feature, inner)
-    if name == "NativeBatchNormBackward0" and slot == 0:
+    if name in ("NativeBatchNormBackward0", "CudnnBatchNormBackward0") and slot == 0:
         return None if graph.nodes[j]._saved_training else feature
     return _channelwise(feature, inner) if name in _POOLING else None
 

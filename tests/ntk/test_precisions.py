@@ -155,3 +155,23 @@ def test_cast_keeps_complex_numbers():
     assert torch.equal(
         wide.get_parameter("filter").imag.float(), model.get_parameter("filter").imag
     )
+
+
+def test_switches_of_tensorfloat_are_off_for_the_kernel_and_come_back() -> None:
+    seen = []
+    cudnn: Any = torch.backends.cudnn
+
+    class Looks(torch.nn.Linear):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            seen.append((cudnn.allow_tf32, torch.get_float32_matmul_precision()))
+            return super().forward(input)
+
+    before = cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision
+    torch.set_float32_matmul_precision("medium")
+    try:
+        ntk.gram(Looks(3, 2), torch.randn(4, 3))
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert seen and set(seen) == {(False, "highest")}
+    assert (cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision) == before

@@ -237,7 +237,7 @@ PARAMETERS: dict[str, Entry] = {
     ),
     "matrix exponential": Entry(lambda: made(lambda w: torch.matrix_exp(w - w.T), (4, 4)), (4,)),
     "inverse of a parameter": Entry(
-        lambda: made(lambda w: torch.linalg.inv(w @ w.T + torch.eye(4, dtype=w.dtype)), (4, 4)),
+        lambda: made(lambda w: torch.linalg.inv(w @ w.T + torch.eye(4).to(w)), (4, 4)),
         (4,),
     ),
     "one-hot times a matrix": Entry(

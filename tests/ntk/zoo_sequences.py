@@ -183,7 +183,7 @@ def state_space() -> Program:
 
     def forward(m, x):
         length = x.shape[1]
-        powers = torch.sigmoid(m.decay)[:, None] ** torch.arange(length)
+        powers = torch.sigmoid(m.decay)[:, None] ** torch.arange(length, device=x.device)
         kernel = (m.c[:, None] * powers).sum(0)
         y = F.conv1d(F.pad(x[:, None], (length - 1, 0)), kernel.flip(0)[None, None])
         return m.head(torch.tanh(y[:, 0]))
