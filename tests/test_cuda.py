@@ -5,9 +5,9 @@ import copy
 import pytest
 import torch
 
-from ntkscale import landscape, ntk
+from ntkscale import landscape, ntk, robustness
 from ntkscale.networks import CNN, MLP
-from ntkscale.tasks import circle
+from ntkscale.tasks import Task, circle
 from ntkscale.theory import dmft
 from ntkscale.tracking import KernelTracker
 from ntkscale.training import Ensemble, Linearised, Optimisation, Trainer
@@ -108,3 +108,55 @@ def test_linearised_training_and_barriers_are_those_of_the_processor() -> None:
         found.append((line.errors.tolist(), patterns, linear(x.to(device)).detach().cpu()))
     assert found[1][0] == found[0][0] and found[1][1] == pytest.approx(found[0][1])
     torch.testing.assert_close(found[1][2], found[0][2], rtol=1e-9, atol=1e-9)
+
+
+def test_attacks_through_kernels_are_those_of_the_processor() -> None:
+    x, fresh = torch.rand(60, 20, dtype=torch.float64), torch.rand(30, 20, dtype=torch.float64)
+    labels = (fresh.sum(1) > fresh.sum(1).median()).long()
+    threat = robustness.Threat(0.05)
+    net = MLP(20, 1, width=32, depth=2, dtype=torch.float64)
+    for kernel in (
+        lambda n: robustness.InfiniteWidthKernel(depth=2),
+        lambda n: robustness.NetworkKernel(n),
+    ):
+        ends = []
+        for device in ("cpu", "cuda"):
+            y = torch.where(x.sum(1) > x.sum(1).median(), 1.0, -1.0).double().to(device)
+            predictor = robustness.KernelPredictor(kernel(net.to(device)), x.to(device), y)
+            f = predictor.at(50.0)
+            moved = robustness.fgsm(f, fresh.to(device), labels.to(device), threat)
+            shares = robustness.robust(
+                predictor.each_feature([0, 3]), fresh.to(device), labels.to(device), threat
+            )
+            ends.append((f(fresh.to(device)).cpu(), moved.cpu(), shares.correct.tolist()))
+        torch.testing.assert_close(ends[1][0], ends[0][0], rtol=1e-8, atol=1e-10)
+        torch.testing.assert_close(ends[1][1], ends[0][1], rtol=0, atol=1e-12)
+        assert ends[1][2] == ends[0][2]
+
+
+def test_attacks_on_networks_are_those_of_the_processor() -> None:
+    x, labels = torch.rand(20, 12, dtype=torch.float64), torch.randint(0, 4, (20,))
+    net = MLP(12, 4, width=32, depth=2, dtype=torch.float64).eval()
+    threat = robustness.Threat(0.1)
+    for attack in (robustness.fgsm, robustness.pgd, robustness.apgd):
+        ends = [
+            attack(net.to(device), x.to(device), labels.to(device), threat).cpu()
+            for device in ("cpu", "cuda")
+        ]
+        torch.testing.assert_close(ends[1], ends[0], rtol=0, atol=1e-9)
+
+
+def test_adversarial_training_is_that_of_the_processor() -> None:
+    labels = torch.randint(0, 3, (40,))
+    inputs, targets = torch.rand(40, 10), torch.eye(3)[labels]
+    task = Task("classes", inputs, targets, loss="cross-entropy", labels=labels)
+    threat, ends = robustness.Threat(0.05), []
+    for device in ("cpu", "cuda"):
+        net = MLP(10, 3, width=32, depth=2, dtype=torch.float64).to(device)
+        trainer = Trainer(
+            net, task, Optimisation(method="sgd", steps=30, learning_rate=0.1, batch_size=20),
+            adversary=lambda model, x, y: robustness.pgd(model, x, y, threat, steps=3),
+        )  # fmt: skip
+        trainer.run()
+        ends.append(trainer.evaluate()["loss"])
+    assert ends[1] == pytest.approx(ends[0], rel=1e-6)
