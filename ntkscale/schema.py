@@ -41,6 +41,37 @@ _LIST: tuple[Quantity, ...] = (
     Quantity("test_mse", "target^2", "scalar", "mean over test points of |y - f|^2"),
     Quantity("accuracy", "1", "scalar", "share of training points with the right largest output"),
     Quantity("test_accuracy", "1", "scalar", "share of test points with the right largest output"),
+    Quantity(
+        "fgsm_accuracy",
+        "1",
+        "scalar",
+        "share of test points still right after one attack step of eps",
+    ),
+    Quantity(
+        "robust_accuracy",
+        "1",
+        "scalar",
+        "share of test points still right after iterated attack (PGD) on the network as it is",
+    ),
+    Quantity(
+        "noise_accuracy",
+        "1",
+        "scalar",
+        "share of test points still right under random signs of eps",
+    ),
+    Quantity(
+        "transfer_accuracy",
+        "1",
+        "scalar",
+        "share of test points still right as attacked through a kernel's f_t at the same t",
+    ),
+    Quantity(
+        "gradient_cosine",
+        "1",
+        "scalar",
+        "cosine of the input gradients of the network and of a kernel's f_t, mean over test points",
+    ),
+    Quantity("movement", "1", "scalar", "|theta_t - theta_0| / |theta_0|, all parameters together"),
     Quantity("learning_rate", "flow time", "scalar", "eta, the flow time of one step", "step"),
     # What the kernel does. K = gamma^2 df/dtheta . df/dtheta' / C on the probe set, n points.
     Quantity("kernel_distance", "1", "scalar", "S(K_0, K_t) = 1 - <K_0, K_t> / (|K_0| |K_t|)"),
@@ -65,6 +96,25 @@ _LIST: tuple[Quantity, ...] = (
         "1",
         "index",
         "u_i^T K_t u_i / n for the leading unit eigenvectors u_i of K_0, largest first",
+    ),
+    # Its leading eigenspaces, w_i the eigenvalues, as many in the sum as the run's option says.
+    Quantity("trace_share", "1", "scalar", "sum of the leading w_i over the sum of all, of K_t"),
+    Quantity(
+        "squared_share", "1", "scalar", "sum of the leading w_i^2 over the sum of all, of K_t"
+    ),
+    Quantity("centred_trace_share", "1", "scalar", "trace_share of H K_t H, H = 1 - 11^T / n"),
+    Quantity("centred_squared_share", "1", "scalar", "squared_share of H K_t H, H = 1 - 11^T / n"),
+    # The same on the probe as attacked now, by the iterated attack on the network as it is.
+    *(
+        Quantity(f"adversarial_{name}", "1", "scalar", f"{name} on the probe attacked at t")
+        for name in (
+            "kernel_distance",
+            "kernel_change",
+            "trace_share",
+            "squared_share",
+            "centred_trace_share",
+            "centred_squared_share",
+        )
     ),
     Quantity("kernel_trace_by_layer", "1", "layer", "tr K_t / n of each parameter, in named order"),
     Quantity(

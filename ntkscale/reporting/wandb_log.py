@@ -88,6 +88,15 @@ class WandbLog:
         if self._run is not None:
             self._attempt(lambda: self._log_picture(name, matrix, time))
 
+    def log_figures(self, figures: Mapping[str, Path]) -> None:
+        """Record PNG files as images, under ``figures/<name>``.
+
+        Args:
+            figures: names to files.
+        """
+        if self._run is not None:
+            self._attempt(lambda: self._log_figures(figures))
+
     def finish(self) -> None:
         """Close the record; later calls do nothing."""
         run, self._run = self._run, None
@@ -175,6 +184,11 @@ class WandbLog:
         picture, largest = _picture(matrix)
         image = wandb.Image(picture, caption=f"t = {time:.4g}, scale to {largest:.4g}")
         self._run.log({f"kernel_pictures/{name}": image, _PICTURE_TIME: time})
+
+    def _log_figures(self, figures: Mapping[str, Path]) -> None:
+        import wandb
+
+        self._run.log({f"figures/{name}": wandb.Image(str(p)) for name, p in figures.items()})
 
 
 _PICTURE_TIME = "kernel_pictures/time"

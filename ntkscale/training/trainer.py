@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ntkscale.tasks import Task
 from ntkscale.training.batches import Batches
 from ntkscale.training.distributed import data_parallel, rank, ranks, sum_over_ranks, unwrapped
+from ntkscale.training.ensemble import Ensemble
 from ntkscale.training.evaluation import answers, evaluate, training_losses
 from ntkscale.training.flow import FlowStep
 from ntkscale.training.interruption import Interruption
@@ -21,6 +22,8 @@ from ntkscale.training.optimisers import Update
 from ntkscale.training.precision import wide
 
 Status = Literal["finished", "stopped", "diverged", "interrupted"]
+Adversary = Callable[[nn.Module, Tensor, Tensor], Tensor]
+"""(network as it is, inputs (b, ...), labels (b,)) -> the inputs that a step takes instead."""
 
 _CHECK = 10  # steps between looks at the loss: each look waits for the device
 _BLOW_UP = 1e3  # times the initial loss, or that of f = 0
@@ -67,7 +70,7 @@ class Trainer:
 
     Raises:
         ValueError: a batch larger than the set, augmentation of inputs that are not images, nothing
-            to train.
+            to train; an adversary for a task without labels, for gradient flow or an `Ensemble`.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class Trainer:
         *,
         seed: int = 0,
         observed: int | None = None,
+        adversary: Adversary | None = None,
     ) -> None:
         """Prepare; nothing is trained yet.
 
@@ -87,9 +91,15 @@ class Trainer:
             optimisation: how.
             seed: of the order of samples and of augmentation.
             observed: on how many of the first training samples losses are evaluated; None: all.
+            adversary: replaces the inputs of every step by what it makes of them for the network
+                as it stands (adversarial training). The same network, inputs and labels must give
+                the same inputs, or resuming is not bitwise. What is evaluated stays clean.
         """
         self.model, self.network = data_parallel(model), unwrapped(model)
         self.optimisation, self.seed = optimisation, seed
+        self._adversary = adversary
+        if adversary is not None:
+            _check_attackable(self.network, task, optimisation)
         self._parameters = {n: p for n, p in self.network.named_parameters() if p.requires_grad}
         if not self._parameters:
             raise ValueError("the model has no parameter that requires a gradient: unfreeze one.")
@@ -112,9 +122,11 @@ class Trainer:
             ranks=ranks(),
         )
         self._inputs, self._answers = self.task.inputs, answers(self.task)
+        self._labels = self.task.labels
         if self._batches.full and ranks() > 1:
             share = self._batches.indices(0).to(self._device)
             self._inputs, self._answers = self._inputs[share], self._answers[share]
+            self._labels = None if self._labels is None else self._labels[share]
         self._update = Update(self._parameters, gamma, optimisation)
         self._flow: FlowStep | None = None
         if optimisation.method == "flow":
@@ -343,11 +355,22 @@ class Trainer:
 
     def _batch(self) -> tuple[Tensor, Tensor]:
         """Inputs and answers of this step, our share of them."""
-        inputs, targets = self._inputs, self._answers
+        inputs, targets, labels = self._inputs, self._answers, self._labels
         if not self._batches.full:
             chosen = self._batches.indices(self.step).to(self._device)
             inputs, targets = inputs[chosen], targets[chosen]
-        return self._batches.augment(inputs, self.step), targets
+            labels = None if labels is None else labels[chosen]
+        inputs = self._batches.augment(inputs, self.step)
+        if self._adversary is not None:
+            assert labels is not None  # refused at the start
+            attacked = self._adversary(self.network, inputs, labels).detach()
+            if attacked.shape != inputs.shape:
+                raise ValueError(
+                    f"the adversary made {tuple(attacked.shape)} of inputs {tuple(inputs.shape)}: "
+                    "it must return one input for each."
+                )
+            inputs = attacked
+        return inputs, targets
 
     def _look(self, outputs: Tensor, targets: Tensor) -> None:
         """Read the losses of this batch and mark the members that diverged."""
@@ -415,6 +438,18 @@ class Trainer:
 
     def _named_tensors(self) -> dict[str, Tensor]:
         return dict(self.network.named_parameters()) | dict(self.network.named_buffers())
+
+
+def _check_attackable(network: nn.Module, task: Task, optimisation: Optimisation) -> None:
+    if task.labels is None:
+        raise ValueError("an adversary needs labels, and the task has none: give it labels.")
+    if optimisation.method == "flow":
+        raise ValueError(
+            "gradient flow has no adversary, as its steps follow the kernel of the clean inputs: "
+            "choose method 'sgd'."
+        )
+    if isinstance(network, Ensemble):
+        raise ValueError("an ensemble has no adversary: train its members one by one.")
 
 
 def _targets(measure_at: Sequence[float]) -> list[float]:

@@ -106,6 +106,18 @@ def test_kernel_pictures_show_the_kernel(tmp_path: Path) -> None:
     assert red[0] > red[2] and blue[2] > blue[0]
 
 
+def test_figures_are_recorded_as_they_are(tmp_path: Path) -> None:
+    pixels = np.random.default_rng().integers(0, 256, (12, 20, 3), dtype=np.uint8)
+    file = tmp_path / "shares.png"
+    Image.fromarray(pixels).save(file)
+    log = WandbLog("offline", tmp_path / "w", name="figures", group="g", config={})
+    log.log_figures({"shares": file})
+    log.finish()
+    log.log_figures({"shares": file})  # nothing, after the end
+    (entries,) = wandb_record.history(tmp_path / "w")
+    assert (picture_of(tmp_path / "w", entries["figures/shares.path"]) == pixels).all()
+
+
 def picture_of(folder: Path, path: str) -> np.ndarray:
     (file,) = folder.rglob(Path(path).name)
     return np.asarray(Image.open(file))
