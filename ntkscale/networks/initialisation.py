@@ -35,6 +35,34 @@ def gaussian(weights: Sequence[Weight], seed: int) -> dict[str, Tensor]:
     }
 
 
+def signed(initial: dict[str, Tensor], layer: int, *, paired: bool) -> dict[str, Tensor]:
+    """The same with read-outs of their sign alone, at their root mean square over draws.
+
+    Args:
+        initial: what `gaussian` gave a fully connected network.
+        layer: number of its last hidden layer.
+        paired: its neurons come twice, first all, then all once more with the opposite read-out, so
+            that the output is zero for every input.
+
+    Raises:
+        ValueError: an odd number of neurons to pair.
+    """
+    readout = initial["readout"].sign()
+    width = readout.shape[1]
+    if not paired:
+        return {**initial, "readout": readout}
+    if width % 2:
+        raise ValueError(f"paired neurons need an even width, got {width}: choose {width + 1}.")
+    half = width // 2
+    names = (f"hidden{layer}", f"bias{layer}")
+    twice = {
+        name: initial[name][:half].repeat(2, *[1] * (initial[name].ndim - 1))
+        for name in names
+        if name in initial
+    }
+    return {**initial, **twice, "readout": torch.cat((readout[:, :half], -readout[:, :half]), 1)}
+
+
 def ring_count(width: int, angles: int) -> int:
     """Number of rings that `width` neurons make, width / (2 angles).
 

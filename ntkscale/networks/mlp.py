@@ -1,6 +1,7 @@
 """Fully connected networks."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ntkscale.networks.activations import activation as named_activation
-from ntkscale.networks.initialisation import Weight, gaussian, ring, ring_count
+from ntkscale.networks.initialisation import Weight, gaussian, ring, ring_count, signed
 from ntkscale.networks.network import Network, normalisation, positive
 from ntkscale.networks.parameterization import Parameterization, scaling
 
@@ -28,22 +29,32 @@ class MLP(Network):
 
     Parameters, in order: ``hidden1``, ``bias1``, ``hidden2``, ... ``readout``.
 
+    With ``trained="last-hidden"`` all but the weights of the last hidden layer stay as they are
+    drawn: the partially trained network of Chen, Vanden-Eijnden & Bruna 2022 (arXiv 2204.10782). In
+    mean-field at gamma0 = 1 that is `f = sum_i c_i phi(h_i) / N`, `dW/dt = -N grad L`; in ``"ntk"``
+    its lazy twin of the same seed, with the same kernel at initialisation.
+
     Args:
         inputs: D; inputs of more than one axis a sample are flattened to it.
         outputs: C.
-        width: N.
+        width: N, or one width for each hidden layer; N is then the last.
         depth: number of hidden layers L.
         activation: see `activations.activation`.
-        bias: hidden layers have biases.
+        bias: hidden layers have biases; a number is their standard deviation in place of 1. With
+            ``trained="last-hidden"`` the frozen ones have.
         gamma0: richness; lazy is small, rich is about one.
-        parameterization: ``"mean-field"``, ``"ntk"`` or ``"standard"``.
+        parameterization: ``"mean-field"``, ``"ntk"``, ``"standard"`` or ``"full-mean-field"``
+            (`h_L = W_L c phi(h) / M`, M its fan-in; the last hidden layer alone is trained then).
         centered: subtract the output at initialisation.
         scale_input: False leaves out the 1/sqrt(D) of the first layer.
         normalised: scale phi to unit second moment; None: for ReLU^q with q > 1 and for depth >= 3.
         init: ``"ring"`` (one hidden layer on the circle, see `initialisation.ring`) needs inputs=2,
             outputs=1, depth=1, bias=True, scale_input=False and not the standard parameterization.
-            It is zero at initialisation, so that centring costs nothing.
+            It is zero at initialisation, so that centring costs nothing. ``"signs"``: Gaussian, but
+            for read-outs that are random signs. ``"paired-signs"``: besides, the last hidden
+            layer's neurons come twice, with opposite signs, and the output is zero too.
         angles: directions on a ring; width must be a multiple of 2 * angles.
+        trained: ``"all"`` parameters, or the weights of the ``"last-hidden"`` layer alone.
         seed: of the initial parameters.
         dtype: of parameters and output.
 
@@ -56,58 +67,86 @@ class MLP(Network):
         inputs: int,
         outputs: int,
         *,
-        width: int,
+        width: int | Sequence[int],
         depth: int = 1,
         activation: str = "relu",
-        bias: bool = False,
+        bias: bool | float = False,
         gamma0: float = 1.0,
         parameterization: Parameterization = "mean-field",
         centered: bool = True,
         scale_input: bool = True,
         normalised: bool | None = None,
-        init: Literal["gaussian", "ring"] = "gaussian",
+        init: Literal["gaussian", "ring", "signs", "paired-signs"] = "gaussian",
         angles: int = 128,
+        trained: Literal["all", "last-hidden"] = "all",
         seed: int = 0,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         inputs, outputs = positive("inputs", inputs), positive("outputs", outputs)
-        width, depth = positive("width", width), positive("depth", depth)
+        depth = positive("depth", depth)
+        widths = _widths(width, depth)
+        width = widths[-1]
         phi = named_activation(activation)
-        scales = scaling(parameterization, width, gamma0)
+        biased = _biased_layers(bias, depth, trained)
+        scales = scaling(
+            parameterization,
+            width,
+            gamma0,
+            only_trained_fan_in=widths[-2] if trained == "last-hidden" and depth > 1 else None,
+        )
 
-        fan_ins = [inputs] + [width] * (depth - 1)
+        fan_ins = [inputs, *widths[:-1]]
         if init == "ring":
-            _check_ring(inputs, outputs, depth, bias, scale_input, parameterization)
+            _check_ring(inputs, outputs, depth, bias == 1, scale_input, parameterization)
             ring_count(width, angles)
             hidden, offset, readout = ring(width, angles, seed)
             initial = {"hidden1": hidden, "bias1": offset, "readout": readout}
-        elif init == "gaussian":
+        elif init in ("gaussian", "signs", "paired-signs"):
             weights: list[Weight] = []
-            for layer, fan_in in enumerate(fan_ins, start=1):
-                weights.append(Weight(f"hidden{layer}", (width, fan_in), scales.deviation(fan_in)))
-                if bias:
-                    weights.append(Weight(f"bias{layer}", (width,), scales.bias_deviation))
+            for layer, (fan_in, own) in enumerate(zip(fan_ins, widths, strict=True), start=1):
+                weights.append(Weight(f"hidden{layer}", (own, fan_in), scales.deviation(fan_in)))
+                if layer in biased:
+                    spread = float(bias) * scales.bias_deviation
+                    weights.append(Weight(f"bias{layer}", (own,), spread))
             weights.append(Weight("readout", (outputs, width), scales.readout_deviation))
             initial = gaussian(weights, seed)
+            if init != "gaussian":
+                initial = signed(initial, depth, paired=init == "paired-signs")
+                initial["readout"] *= scales.readout_deviation
         else:
-            raise ValueError(f"unknown init {init!r}: choose gaussian or ring.")
+            raise ValueError(
+                f"unknown init {init!r}: choose gaussian, ring, signs or paired-signs."
+            )
 
-        super().__init__(initial, scales, centered=centered, silent=init == "ring", dtype=dtype)
+        super().__init__(
+            initial,
+            scales,
+            centered=centered,
+            silent=init in ("ring", "paired-signs"),
+            trained=None if trained == "all" else (f"hidden{depth}",),
+            dtype=dtype,
+        )
         self.inputs, self.outputs, self.width, self.depth = inputs, outputs, width, depth
-        self.activation, self.bias, self.scale_input = phi, bias, scale_input
+        self.widths, self.trained = widths, trained
+        self.activation, self.bias, self.scale_input = phi, bool(bias), scale_input
         self.normalised = normalisation(
             normalised, power=phi.power, depth=depth, explicit=scales.explicit
         )
         self._phi_scale = phi.scale if self.normalised else 1.0
         # Each factor meets the smaller operand: the inputs, the previous layer, the outputs.
         self._factors = [scales.multiplier(inputs) if scale_input else 1.0]
-        self._factors += [self._phi_scale * scales.multiplier(width)] * (depth - 1)
+        self._factors += [self._phi_scale * scales.multiplier(fan_in) for fan_in in fan_ins[1:]]
+        if depth > 1:
+            self._factors[-1] = self._phi_scale * scales.last_multiplier(fan_ins[-1])
 
     def extra_repr(self) -> str:
         """Sizes and choices, for `print(net)`."""
+        alike = len(set(self.widths)) == 1
+        hidden = f"{self.depth} x {self.width}" if alike else " x ".join(map(str, self.widths))
+        trained = "" if self.trained == "all" else f", trained={self.trained}"
         return (
-            f"{self.inputs} -> {self.depth} x {self.width} {self.activation.name} -> "
-            f"{self.outputs}, {self.parameterization}, centered={self.centered}"
+            f"{self.inputs} -> {hidden} {self.activation.name} -> "
+            f"{self.outputs}, {self.parameterization}, centered={self.centered}{trained}"
         )
 
     def features(
@@ -117,6 +156,19 @@ class MLP(Network):
         preactivations = self._hidden(x, tensors, self.depth)
         last = self.activation(preactivations[f"hidden{self.depth}"])
         return preactivations, F.linear(last, tensors["readout"]) * self._phi_scale
+
+    def last_inputs(self, x: Float[Tensor, "n ..."]) -> Float[Tensor, "n F"]:
+        """What the weights of the last hidden layer multiply, at the present parameters.
+
+        The factors of phi and of the fan-in are in it: ``hidden<L>`` is W_L times these, plus the
+        bias if there is one. With ``trained="last-hidden"`` they are constant in time.
+        """
+        if self.depth == 1:
+            h = self._flat(x)
+        else:
+            below = self._hidden(x, self._tensors(""), self.depth - 1)
+            h = self.activation(below[f"hidden{self.depth - 1}"])
+        return h * self._factors[-1]
 
     def sum_features(
         self, x: Float[Tensor, "n ..."], tensors: Mapping[str, Tensor]
@@ -164,6 +216,32 @@ class MLP(Network):
                 "give a batch, or build the network with that many inputs."
             )
         return x
+
+
+def _widths(width: int | Sequence[int], depth: int) -> tuple[int, ...]:
+    if not isinstance(width, Sequence):
+        return (positive("width", width),) * depth
+    if len(width) != depth:
+        raise ValueError(
+            f"{depth} hidden layers need {depth} widths, got {len(width)}: give one for each, or "
+            "one number for all."
+        )
+    return tuple(positive("width", one) for one in width)
+
+
+def _biased_layers(bias: bool | float, depth: int, trained: str) -> range:
+    """Numbers of the layers with biases."""
+    if trained not in ("all", "last-hidden"):
+        raise ValueError(f"unknown trained {trained!r}: choose all or last-hidden.")
+    if not 0 <= bias < math.inf:
+        raise ValueError(f"bias {bias} is no standard deviation: give 0 or above, True is 1.")
+    last = depth if trained == "all" else depth - 1
+    if bias and not last:
+        raise ValueError(
+            "with trained='last-hidden' the layers below have the biases, and a network of one "
+            "hidden layer has none: leave bias out, or add a constant input."
+        )
+    return range(1, last + 1 if bias else 1)
 
 
 def _check_ring(

@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from jaxtyping import Float
@@ -34,6 +34,7 @@ class Network(nn.Module, ABC):
         *,
         centered: bool,
         silent: bool = False,
+        trained: Collection[str] | None = None,
         dtype: torch.dtype,
     ) -> None:
         """Register parameters and buffers.
@@ -43,6 +44,7 @@ class Network(nn.Module, ABC):
             scales: from `parameterization.scaling`.
             centered: subtract the output at initialisation.
             silent: the initial output is zero for every x, so there is nothing to subtract.
+            trained: names of the parameters that require gradients; None: all.
             dtype: of parameters and buffers.
         """
         super().__init__()
@@ -50,18 +52,23 @@ class Network(nn.Module, ABC):
         self.parameterization = scales.name
         self.centered = centered
         self._divided = scales.explicit
+        self._gamma_factor = math.sqrt(scales.readout_fan_in * scales.divided_fan_in)
         self._names = tuple(initial)
         self._subtracts = centered and not silent
         for name, value in initial.items():
-            self.register_parameter(name, nn.Parameter(value.to(dtype)))
+            wanted = trained is None or name in trained
+            self.register_parameter(name, nn.Parameter(value.to(dtype), requires_grad=wanted))
             if self._subtracts:
                 self.register_buffer(f"initial_{name}", value.to(dtype, copy=True))
         self.register_buffer("gamma0", torch.tensor(scales.gamma0, dtype=dtype))
 
     @property
     def gamma(self) -> Float[Tensor, ""]:
-        """Gamma = gamma0 sqrt(N), which makes gamma^2 df.df' O(1); standard parameterization: 1."""
-        return self.gamma0 * math.sqrt(self.readout_fan_in) if self._divided else self.gamma0
+        """Gamma = gamma0 sqrt(N), which makes gamma^2 df.df' O(1); standard parameterization: 1.
+
+        In the full mean-field gamma0 sqrt(M N), M the fan-in of the trained layer.
+        """
+        return self.gamma0 * self._gamma_factor if self._divided else self.gamma0
 
     @abstractmethod
     def features(
