@@ -8,20 +8,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from ntkscale.experiments import (
+    adversarial_kernel,
+    adversarial_training,
     circle,
     compute_optimal,
     coordinate_check,
     dmft,
+    global_convergence,
     images,
     kernel_evolution,
+    local_analysis,
     scaling_model,
 )
 from ntkscale.experiments.answer import Answer, answer_table
-from ntkscale.experiments.settings import Common
+from ntkscale.experiments.settings import Common, Recorded
 from ntkscale.experiments.verdict import Verdict
 from ntkscale.runs import Run, RunFolder
 
-__all__ = ["EXPERIMENTS", "Answer", "Common", "Experiment", "Verdict", "answer_table"]
+__all__ = ["EXPERIMENTS", "Answer", "Common", "Experiment", "Recorded", "Verdict", "answer_table"]
 
 
 @dataclass(frozen=True)
@@ -58,5 +62,23 @@ EXPERIMENTS: dict[str, Experiment] = {
     kernel_evolution.EXPERIMENT: Experiment(
         kernel_evolution.KernelEvolutionSettings, kernel_evolution.run, kernel_evolution.judge
     ),
+    adversarial_kernel.EXPERIMENT: Experiment(
+        adversarial_kernel.AdversarialKernelSettings,
+        adversarial_kernel.run,
+        adversarial_kernel.judge,
+    ),
+    adversarial_training.EXPERIMENT: Experiment(
+        adversarial_training.AdversarialTrainingSettings,
+        adversarial_training.run,
+        adversarial_training.judge,
+    ),
+    local_analysis.EXPERIMENT: Experiment(
+        local_analysis.LocalAnalysisSettings, local_analysis.run, local_analysis.judge
+    ),
     dmft.EXPERIMENT: Experiment(dmft.DmftSettings, dmft.run, dmft.judge),
+    global_convergence.EXPERIMENT: Experiment(
+        global_convergence.GlobalConvergenceSettings,
+        global_convergence.run,
+        global_convergence.judge,
+    ),
 }

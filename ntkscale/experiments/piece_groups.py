@@ -12,9 +12,7 @@ from ntkscale.reporting import Progress
 from ntkscale.runs import RunFolder
 
 
-def run_groups(
-    experiment: str, settings: Training, groups: Sequence[Sequence[Piece]]
-) -> tuple[RunFolder, bool]:
+def run_groups(experiment: str, settings: Training, groups: Sequence[Sequence[Piece]]) -> RunFolder:
     """Do all groups, side by side where the settings and the machine allow it.
 
     Args:
@@ -23,7 +21,7 @@ def run_groups(
         groups: pieces in the order in which they need each other.
 
     Returns:
-        The run's folder, finished, and whether there was anything left to do.
+        The run's folder, finished.
 
     Raises:
         ValueError: what a piece refuses, or a run that `new_folder_unless_refused` does.
@@ -33,7 +31,7 @@ def run_groups(
     with new_folder_unless_refused(experiment, settings) as folder:
         if folder.finished:
             shutil.rmtree(folder.path / PARTS, ignore_errors=True)  # left by a kill at the very end
-            return folder, False
+            return folder
         with Progress() as progress:
 
             def report(done: float, text: str) -> None:
@@ -57,4 +55,4 @@ def run_groups(
                 train_side_by_side(folder, config, groups, work, workers, report)
             else:
                 work(folder, groups, report)
-    return folder, True
+    return folder

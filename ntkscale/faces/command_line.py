@@ -1,12 +1,13 @@
 """Typed options in, one clear sentence out: what `train.py` and `analyze.py` share."""
 
 import contextlib
+import inspect
 import io
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
-from typing import Any
+from typing import Annotated, Any, Union
 
 import tyro
 
@@ -40,13 +41,26 @@ def parse(
                 return tyro.cli(
                     commands, args=arguments, prog=program, description=about, config=config
                 )
-            return tyro.extras.subcommand_cli_from_dict(
-                dict(commands), args=arguments, prog=program, description=about, config=config
+            return tyro.cli(
+                _choice(commands, brief=arguments[:1] in (["-h"], ["--help"])),
+                args=arguments,
+                prog=program,
+                description=about,
+                config=config,
             )
     except SystemExit as stop:
         if stop.code not in (0, None):
             sys.stderr.write(_sentence(errors.getvalue(), program, arguments, known))
         raise
+
+
+def _choice(commands: Mapping[str, type], *, brief: bool) -> Any:
+    """One of the dataclasses; `brief` describes each by the first paragraph of its docstring."""
+    kinds = []
+    for name, kind in commands.items():
+        about = (inspect.getdoc(kind) or "").partition("\n\n")[0] if brief else None
+        kinds.append(Annotated[kind, tyro.conf.subcommand(name, description=about)])
+    return Union[tuple(kinds)]  # noqa: UP007, of as many as there are
 
 
 def _sentence(message: str, program: str, arguments: Sequence[str], known: Sequence[str]) -> str:

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ntkscale import runs
-from ntkscale.experiments import EXPERIMENTS, Common
+from ntkscale.experiments import EXPERIMENTS, Common, Recorded
 from ntkscale.faces.command_line import guarded, parse
+from ntkscale.faces.figure_log import log_figures
 from ntkscale.faces.publish import publish
 
 PROGRAM = "train.py"
@@ -33,5 +34,9 @@ def _train(settings: Common) -> None:
     folder = experiment.run(settings)
     if folder is not None:
         folder.close()
-        run = runs.load(folder.path)
-        publish([(run, experiment.judge(run))], folder.path / "report.html")
+        run, report = runs.load(folder.path), folder.path / "report.html"
+        verdict = experiment.judge(run)
+        # Once: a finished run that is asked for again has its report.
+        if isinstance(settings, Recorded) and not report.exists():
+            log_figures(settings.wandb, run, verdict)
+        publish([(run, verdict)], report)

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from ntkscale import ntk, runs
-from ntkscale.experiments import EXPERIMENTS, adversarial_training, figure_log
-from ntkscale.experiments.adversarial_training import experiment, pieces
+from ntkscale.experiments import EXPERIMENTS, adversarial_training
+from ntkscale.experiments.adversarial_training import pieces
 from ntkscale.experiments.adversarial_training.claims import mark_of
 from ntkscale.experiments.adversarial_training.ladder import draw_ladder, ladder_table
 from ntkscale.experiments.adversarial_training.measures import trained
@@ -21,11 +21,10 @@ from ntkscale.experiments.adversarial_training.settings import (
     AdversarialTrainingSettings,
     expand,
 )
-from ntkscale.reporting import Entry, WandbLog
+from ntkscale.reporting import Entry
 from ntkscale.robustness import Threat, pgd
 from ntkscale.schema import QUANTITIES
 from ntkscale.training import Linearised, Optimisation, Trainer
-from tests.reference import wandb_record
 
 TINY = AdversarialTrainingSettings(
     preset="digits",
@@ -140,16 +139,9 @@ def test_measures_are_those_of_networks_trained_by_hand(tmp_path: Path) -> None:
     assert all(torch.equal(kept[name], value) for name, value in plain.state_dict().items())
 
 
-def test_it_is_judged_with_every_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = replace(TINY, runs=tmp_path, name="b", seed=(0, 1), wandb="offline")
-    recorded: list[Any] = []
-    monkeypatch.setattr(experiment, "log_figures", lambda *given: recorded.append(given))
-    monkeypatch.setattr(
-        pieces, "WandbLog", lambda mode, *rest, **more: WandbLog("disabled", *rest, **more)
-    )
+def test_it_is_judged_with_every_figure(tmp_path: Path) -> None:
+    settings = replace(TINY, runs=tmp_path, name="b", seed=(0, 1))
     run = runs.load(adversarial_training.run(settings).path)
-    adversarial_training.run(settings)  # nothing is left to do
-    assert [mode for mode, *_ in recorded] == ["offline"]
     verdict = EXPERIMENTS["adversarial-training"].judge(run)
     figures = [figure for section in verdict.sections for figure in section.figures]
     assert len(figures) == 7 and all(Path(str(figure.png)).exists() for figure in figures)
@@ -164,10 +156,6 @@ def test_it_is_judged_with_every_figure(tmp_path: Path, monkeypatch: pytest.Monk
     assert all(row["found"].mark is None for row in verdict.tables[0].rows)  # type: ignore
     assert "of its final rotation after 2 epochs" in verdict.summary
     assert set(run.metrics.columns) - {"cell", "part", "seed"} <= QUANTITIES.keys()
-    figure_log.log_figures("offline", run, lambda _: verdict)
-    (history,) = wandb_record.history(run.path / "wandb")
-    stems = {Path(str(figure.png)).stem for figure in figures}
-    assert {f"figures/{stem}.path" for stem in stems} <= history.keys()
 
 
 def test_a_ladder_of_two_classes_with_full_kernels(tmp_path: Path) -> None:

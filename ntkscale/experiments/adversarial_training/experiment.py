@@ -14,10 +14,8 @@ from ntkscale.experiments.adversarial_training.settings import (
     AdversarialTrainingSettings,
     expand,
 )
-from ntkscale.experiments.adversarial_training.verdict import judge
-from ntkscale.experiments.figure_log import log_figures
 from ntkscale.experiments.piece_groups import run_groups
-from ntkscale.runs import RunFolder, load
+from ntkscale.runs import RunFolder
 
 
 def run(settings: AdversarialTrainingSettings) -> RunFolder:
@@ -29,7 +27,4 @@ def run(settings: AdversarialTrainingSettings) -> RunFolder:
     """
     settings = expand(settings)
     todo = groups(settings)  # what is impossible is refused before there is a folder
-    folder, worked = run_groups(EXPERIMENT, settings, todo)
-    if worked and settings.wandb != "disabled":
-        log_figures(settings.wandb, load(folder.path), judge)
-    return folder
+    return run_groups(EXPERIMENT, settings, todo)
