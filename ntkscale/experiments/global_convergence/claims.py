@@ -210,7 +210,8 @@ def _widths(records: Sequence[Record], judged: bool) -> list[Claim]:
         if len({record["width"] for record in own}) < 2:
             continue
         condition = f"{named['scaling']}, {len({r['width'] for r in own})} widths"
-        slopes = mean_over_seeds(width_slopes(own), digits=2)
+        each = width_slopes(own)
+        slopes = mean_over_seeds(each, digits=2)
         if named["scaling"] == "mean-field":
             value = width_spread(own)
             mark = _mark(value <= SPREAD) if judged else None
@@ -218,13 +219,11 @@ def _widths(records: Sequence[Record], judged: bool) -> list[Claim]:
                 Claim("relative movement of h does not depend on width, largest deviation",
                       condition, f"at most {SPREAD}", Entry(value, mark=mark))
             )  # fmt: skip
-        low, high = SLOPES
         bound, mark = "", None
         if named["scaling"] == "ntk":
-            bound = f"in [{low}, {high}]"
-            value = slopes.value
-            if judged and isinstance(value, float):
-                mark = _mark(low <= value <= high)
+            low, high = SLOPES
+            bound = f"every seed's in [{low}, {high}]"
+            mark = _mark(low <= min(each) and max(each) <= high) if judged and each else None
         what = "slope of movement against width, log-log"
         found.append(Claim(what, condition, bound, Entry(slopes.value, slopes.interval, mark, 2)))
         if named["scaling"] == "ntk":

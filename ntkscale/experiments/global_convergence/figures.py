@@ -125,7 +125,7 @@ def draw_widths(records: Sequence[Record], folder: Path) -> Picture:
         ticks = sorted({record["width"] for record in records})
         ax.set_xticks(ticks, [str(tick) for tick in ticks])
         ax.set_xticks([], minor=True)
-        ax.legend()
+        figure.legend(loc="outside upper center")
     return Picture(
         save_figure(figure, folder, "movement_over_width")[0],
         "How far neurons move against the width of the layer.",
