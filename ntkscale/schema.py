@@ -116,6 +116,28 @@ _LIST: tuple[Quantity, ...] = (
             "centred_squared_share",
         )
     ),
+    # How fast it must learn: networks of which the last hidden layer is trained.
+    Quantity("instantaneous_rate", "1 / flow time", "scalar", "-dL/dt / L, L = mse / 2"),
+    Quantity("proven_rate", "1 / flow time", "scalar", "(2/n) lambda_min(G) min_a A_aa, below it"),
+    Quantity("proven_loss", "target^2", "scalar", "L(0) exp(-integral of the proven rate)"),
+    Quantity(
+        "active_fraction", "1", "scalar", "least share of active neurons over training points"
+    ),
+    Quantity("hidden_movement", "1", "scalar", "|H_t - H_0| / |H_0| of last preactivations"),
+    Quantity("hidden_rms_movement", "1", "scalar", "root mean square entry of H_t - H_0"),
+    Quantity("feature_kernel_distance", "1", "scalar", "S(Phi_0, Phi_t), Phi of last features"),
+    # What a student has learned of its teacher; mass_j = |a_j| |w_j|.
+    Quantity("objective", "target^2", "scalar", "mse + lambda / 2 (|a|^2 + |W|^2)"),
+    Quantity("mass", "target", "scalar", "sum of the neurons' masses"),
+    *(
+        Quantity(f"far_{d}", "1", "scalar", f"share of mass over {d} degrees from any teacher")
+        for d in (5, 10, 20)
+    ),
+    Quantity("weighted_angle", "degrees", "scalar", "to the nearest teacher, mean by mass"),
+    Quantity("largest_angle", "degrees", "scalar", "of neurons with some mass"),
+    Quantity("group_error", "target", "scalar", "largest |sum of a_j w_j near i - a_i* w_i*|"),
+    Quantity("capture", "1", "scalar", "|P w|^2 / |w|^2, P on the teacher's span, mean by mass"),
+    Quantity("rows_capture", "1", "scalar", "the same with all neurons alike"),
     Quantity("kernel_trace_by_layer", "1", "layer", "tr K_t / n of each parameter, in named order"),
     Quantity(
         "kernel_distance_by_layer", "1", "layer", "S(K_0, K_t) of each parameter, in named order"
