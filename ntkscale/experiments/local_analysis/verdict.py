@@ -161,7 +161,7 @@ def phase_table(own: Sequence[Descent], name: str) -> Table:
     columns = ["arm", "lambda", "MSE", "formula", "far (10)", "angle [degrees]",
                "largest [degrees]", "mass", "group error", "capture", "max eta"]  # fmt: skip
     note = (
-        f"Means over {len(own)} seeds (far: range of seeds; max eta: largest). Far: share of mass "
+        f"Means over {_seeds(own)} (far: range of seeds; max eta: largest). Far: share of mass "
         "beyond 10 degrees; angle: weighted by mass; capture: |P w|^2 weighted by mass; formula: "
         "MSE with the support at the teacher's directions."
     )
@@ -179,6 +179,10 @@ def _columns(values) -> dict[str, Entry]:
         "group error": Entry(float(np.mean(values("group_error"))), digits=3),
         "capture": Entry(float(np.mean(values("capture"))), digits=3),
     }
+
+
+def _seeds(own: Sequence[Descent]) -> str:
+    return "one seed" if len(own) == 1 else f"{len(own)} seeds"
 
 
 def _brief(value: float) -> str:
@@ -283,8 +287,8 @@ def _bridge_words(own: Sequence[Bridge]) -> str:
 def _cost_words(timed: Sequence[dict]) -> str:
     work, seconds = [one["multiply_adds"] for one in timed], [one["seconds"] for one in timed]
     last = timed[-1]
-    power = f"{slope(work, seconds):.2f}" if len(timed) > 1 else "-"
+    power = f"{slope(work[-2:], seconds[-2:]):.2f}" if len(timed) > 1 else "-"
     return (
         f"A step takes {1e3 * last['seconds']:.3g} ms at d = {last['dimension']}, m = "
-        f"{last['width']}; time grows as (m^2 d)^{power} over the sizes timed."
+        f"{last['width']}; time grows as (m^2 d)^{power} between the last two sizes."
     )
