@@ -137,7 +137,7 @@ def draw_pairs(
                 axes[0].text(
                     column,
                     row,
-                    f"{-rho:.2f}"[1:],
+                    f"{rho:.2f}".replace("0.", ".", 1),
                     ha="center",
                     va="center",
                     fontsize=5,
@@ -160,7 +160,7 @@ def draw_pairs(
     return Picture(
         save_figure(figure, folder, "pairs")[0],
         "Rank correlation of index and robustness, and accuracy under attack, for every pair.",
-        "Numbers in the map: minus the correlation, without its 0.",
+        "Right: each pair twice, by its first features and by all of them.",
     )
 
 
