@@ -227,6 +227,7 @@ def draw_cost(run: Run) -> Picture:
     figure, (ax,) = new_figure()
     work = [one["multiply_adds"] for one in found]
     seconds = [one["seconds"] for one in found]
+    last = slope(work[-2:], seconds[-2:])
     with house_style():
         ax.plot(work, seconds, "o-", color=COLOURS[0])
         for one in found:
@@ -234,7 +235,7 @@ def draw_cost(run: Run) -> Picture:
             ax.annotate(text, (one["multiply_adds"], one["seconds"]), fontsize=6.5)
         ax.set(
             xscale="log", yscale="log", xlabel="multiply-adds of a step, ~ 2 m² d",
-            ylabel="time of a step [s]", title=f"slope {slope(work[-2:], seconds[-2:]):.2f} between the last two",
+            ylabel="time of a step [s]", title=f"slope {last:.2f} between the last two",
         )  # fmt: skip
     return Picture(
         save_figure(figure, run.path / "figures", "cost")[0],

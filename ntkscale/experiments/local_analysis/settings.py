@@ -44,7 +44,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     },
     "bridge": {
         "gamma0": (0.03, 0.1, 0.3, 1.0, 3.0), "activation": (),
-        "lam": (0.1, 0.05, 0.025, 0.0125), "steps": 4000,
+        "lam": (0.1, 0.05, 0.025, 0.0125),
     },
 }  # fmt: skip
 """What each preset makes of options that are not given; `d10` is the defaults."""

@@ -74,7 +74,9 @@ def judge(run: Run) -> Verdict:
     if marks:
         said.insert(0, f"{marks.count('pass')} of {len(marks)} claims hold on every seed.")
     elif claims:
-        said.insert(0, "Not judged: bounds are for the presets as they are, finished.")
+        said.insert(
+            0, "Not judged: bounds are for d10, d20, d100 and bridge as they are, finished."
+        )
     missing = assumptions(settings)
     said.append(
         f"Not as the theorem asks: {' '.join(missing)}" if missing
@@ -252,7 +254,7 @@ def _words(own: Sequence[Descent], name: str) -> str:
     ).text
     said = (
         f"With the schedule{name} {_brief(max(far))} of the mass at most ends farther than 10 "
-        f"degrees from the teacher, the rest at {angle} degrees"
+        f"degrees from the teacher (weighted angle {angle})"
     )
     if "no-regularisation" in own[0].arms:
         other = [one.ends("no-regularisation", "far_10")[-1] for one in own]

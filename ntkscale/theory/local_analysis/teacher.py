@@ -133,7 +133,7 @@ def violated(teacher: Teacher, phi: Tail, width: int, least_angle: float = 20.0)
     if phi.second == 0:
         said.append(
             f"{phi.name} has no second Hermite coefficient: one step from a symmetric start does "
-            "not see H."
+            "not see H, only what is of higher order, which samples drown sooner."
         )
     if phi.name == "square":
         said.append(
