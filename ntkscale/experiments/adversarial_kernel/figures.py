@@ -193,15 +193,15 @@ def draw_transfer(
             own, color=COLOURS[0], linestyle=":", linewidth=1, label="kernel, by itself"
         )
         axes[0].set(xscale="log", xlabel="width N [neurons]", ylabel="test accuracy [1]")
-        axes[0].set_title("accuracy under attack")
-        axes[0].legend(fontsize=6, ncols=2, frameon=True, framealpha=0.8)
+        axes[0].set_title("accuracy under attack, at equal training loss")
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=6.5)
         cosines = {name: entry for name, entry in SOURCES.items() if entry[0][0] in "kK"}
         _over(axes[1], widths, over_width, lambda name: f"cosine, {name}", cosines)
         axes[1].set(
             xscale="log", xlabel="width N [neurons]", ylabel="cosine of input gradients [1]"
         )
-        axes[1].set_title("network and kernel")
-        axes[1].legend(fontsize=6.5)
+        axes[1].set_title("network and kernels")
         for ax in axes[:2]:
             _ticks(ax, widths)
         _over_time(axes[2], over_width, [f"N = {w}" for w in widths])
