@@ -228,7 +228,7 @@ def test_presets_are_complete() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"eps": 1.5}, "turns black into white"),
+        ({"eps": 300.0}, "turns black into white"),
         ({"eps": 0.0}, "--eps 0.0 must be above 0"),
         ({"attack": ("pgd", "pgd")}, "at most once"),
         ({"classes": (1,)}, "takes two different ones"),

@@ -34,6 +34,10 @@ def share(values: Sequence[float]) -> Entry:
     return Entry(found.value, (max(0.0, low), min(1.0, high)))
 
 
+def _over_seeds(count: int) -> str:
+    return "One seed." if count == 1 else f"Mean over {count} seeds with 95 % interval."
+
+
 def claim_table(claims: Sequence[Claim], seeds: int) -> Table:
     """What holds."""
     note = f"Mean over {seeds} seeds with 95 % interval by Student's t. " if seeds > 1 else ""
@@ -96,7 +100,7 @@ def early_table(own: Sequence[Features], settings: AdversarialKernelSettings) ->
         }
         rows.append({"t": f"{stop:g}", **row, **few})
     note = (
-        f"Mean over {len(own)} seeds with 95 % interval. Random signs are of "
+        f"{_over_seeds(len(own))} Random signs are of "
         f"{eps_name(settings, 0)}. Few: {own[0].robust.total} samples, at that eps too."
     )
     name = pair_name(settings, own[0].pair)
@@ -253,12 +257,14 @@ def transfer_table(
         for one in found
         if one.gamma0 is None
     ]
+    limit = "of infinite width"
+    if settings.kernel == "cnn":
+        limit = f"of a network of {settings.channels} channels with other weights"
     note = (
         f"{settings.transfer_size} training samples, flow time {settings.transfer_time:g}, eps "
-        f"{eps_name(settings, 0)}, as lazy as the paper's networks. Mean over {len(kernel)} seeds "
-        "(samples and weights) with 95 % interval. Kernel: of infinite width, at equal flow time. "
-        "Cosine: of input gradients, network and kernel, mean over test images. Movement: "
-        "|theta_t - theta_0| / |theta_0|."
+        f"{eps_name(settings, 0)}, as lazy as the paper's networks. {_over_seeds(len(kernel))} "
+        f"Kernel: {limit}, at equal flow time. Cosine: of input gradients, network and kernel, "
+        "mean over test images. Movement: |theta_t - theta_0| / |theta_0|."
     )
     columns = list(dict.fromkeys(name for row in rows for name in row))
     return Table(f"Transfer over widths, {name}", columns, rows, note)

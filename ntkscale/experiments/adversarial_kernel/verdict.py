@@ -150,10 +150,11 @@ def _held_out_words(found: Sequence[dict[str, Any]], settings: AdversarialKernel
     for pair in dict.fromkeys((one["a"], one["b"]) for one in found):
         own = [one for one in found if (one["a"], one["b"]) == pair]
         counts = [one["found_beyond"] for one in own]
+        ends = (min(counts), max(counts))
         shuffled = np.mean([one["training_shuffled"] for one in own])
         chance = np.mean([one["chance"] for one in own])
         said.append(
-            f"{pair_name(settings, pair)} {min(counts)} to {max(counts)} of "
+            f"{pair_name(settings, pair)} {' to '.join(map(str, dict.fromkeys(ends)))} of "
             f"{own[0]['features'] - own[0]['beyond']} (training labels shuffled {shuffled:.0f}, "
             f"held-out labels shuffled {chance:.1f})"
         )

@@ -228,7 +228,7 @@ def draw_accuracies(
     return Picture(
         save_figure(figure, folder, f"accuracies{suffix}")[0],
         f"Accuracy with and without an attack over epochs{name}.",
-        f"Mean and range over {_seeds(own)} seeds; eps = {settings.eps:.3g}.",
+        f"Mean and range over {_seeds(own)} seeds; eps = {settings.eps:g}/255.",
     )
 
 

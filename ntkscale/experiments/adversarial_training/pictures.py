@@ -51,7 +51,7 @@ def draw_strips(
             attacked = _pixels(tensors["attacked"].numpy())
             added, images = axes[1 + 2 * position], axes[2 + 2 * position]
             for column in range(len(clean)):
-                _show_change(added[column], (attacked[column] - clean[column]) / settings.eps)
+                _show_change(added[column], 255 * (attacked[column] - clean[column]) / settings.eps)
                 _show(images[column], attacked[column])
                 seen = int(tensors["seen_attacked"][column])
                 colour = _RIGHT if seen == labels[column] else _WRONG

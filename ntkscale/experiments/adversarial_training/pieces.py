@@ -64,7 +64,7 @@ class Plan:
     def attacks(self) -> Attacks:
         """The attacks of training and of evaluation."""
         own = self.settings
-        return Attacks(own.eps, own.train_steps, own.step_size, own.eval_steps)
+        return Attacks(own.eps / 255, own.train_steps, own.step_size / 255, own.eval_steps)
 
     @property
     def key(self) -> dict[str, float | int]:

@@ -34,7 +34,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
                     "probe": 100, "linear_spawn": (0.0, 4.0), "linear_epochs": 3.0},
     "mnist-mlp": {"data": "mnist"},
     "cifar10-cnn": {"data": "cifar10", "model": "cnn", "width": 32, "size": 10_000,
-                    "test_size": 2000, "eps": 8 / 255, "epochs": 30.0, "learning_rate": 0.05,
+                    "test_size": 2000, "eps": 8.0, "epochs": 30.0, "learning_rate": 0.05,
                     "probe": 100, "linear_spawn": (0.0, 8.0), "linear_epochs": 4.0},
     "digits": {"data": "digits", "width": 64, "size": 1000, "test_size": 0, "batch_size": 32,
                "probe": 100},
@@ -58,7 +58,7 @@ class AdversarialTrainingSettings(Training):
     """Kernels during adversarial and standard training, on clean and on attacked probes.
 
     Presets: fashion-mlp and fashion-cnn; mnist-mlp and cifar10-cnn (need data); digits, fast.
-    Attacks are bounded by eps in every pixel, which runs from 0 to 1.
+    Attacks change no pixel by more than eps, in grey levels of 255.
     """
 
     preset: Annotated[Preset, NAME] = "fashion-mlp"
@@ -83,12 +83,12 @@ class AdversarialTrainingSettings(Training):
     """richness, mean-field; none: standard"""
     attack: Annotated[tuple[Attack, ...], arg(metavar="NAME ...")] = ("none", "fgsm", "pgd")
     """trained against: none, fgsm, pgd"""
-    eps: Number = 0.1
-    """largest change of a pixel"""
+    eps: Number = 25.5
+    """grey levels of 255"""
     train_steps: Integer = 5
     """of PGD in training"""
     step_size: Number = 0.0
-    """of PGD there; 0: 2.5 eps / steps"""
+    """of it, grey levels; 0: 2.5 eps / steps"""
     eval_steps: Integer = 10
     """of PGD on tests and probe"""
     epochs: Number = 16.0
@@ -145,8 +145,8 @@ def expand(settings: AdversarialTrainingSettings) -> AdversarialTrainingSettings
             raise ValueError(f"--{option.replace('_', '-')} must be 0 or more, and finite.")
     if min(settings.seed) < 0:
         raise ValueError(f"--seed {min(settings.seed)} must be 0 or above.")
-    if settings.eps >= 1:
-        raise ValueError(f"--eps {settings.eps:g} turns black into white: give less than 1.")
+    if settings.eps >= 255:
+        raise ValueError(f"--eps {settings.eps:g} turns black into white: give less than 255.")
     if settings.classes and (len(settings.classes) != 2 or len(set(settings.classes)) != 2):
         raise ValueError("--classes takes two different ones; leave it out for all.")
     if not settings.top < settings.probe:

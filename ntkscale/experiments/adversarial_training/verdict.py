@@ -139,7 +139,7 @@ def _by_attack(own: Sequence[Trained], settings: AdversarialTrainingSettings, na
     columns = list(dict.fromkeys(column for row in rows for column in row))
     note = (
         f"Accuracies on {settings.test_size or 'all'} test images at the end, attacked with eps = "
-        f"{settings.eps:.3g}. Share: of the trace in the {top} largest eigenvalues. Angle to K_0 "
+        f"{settings.eps:g}/255. Share: of the trace in the {top} largest eigenvalues. Angle to K_0 "
         f"in degrees, after 2 epochs and at the end ({end:g}); ratio of the two. Means over seeds."
     )
     return Table(f"By training{name}", columns, rows, note)
