@@ -168,7 +168,7 @@ SOURCES = {
     "clean": ("test_accuracy", "k", "o-"),
     "random signs": ("noise_accuracy", "0.5", "o--"),
     "own FGSM": ("fgsm_accuracy", COLOURS[1], "o-"),
-    "kernel of infinite width": ("kernel", COLOURS[0], "s-"),
+    "the kernel": ("kernel", COLOURS[0], "s-"),
     "K_0 of the network": ("K_0", COLOURS[2], "^-"),
     "K_T of the network": ("K_T", COLOURS[3], "v-"),
 }
@@ -190,7 +190,7 @@ def draw_transfer(
         _over(axes[0], widths, over_width, lambda name: name, SOURCES)
         own = float(np.mean([one["fgsm_accuracy"] for one in kernel]))
         axes[0].axhline(
-            own, color=COLOURS[0], linestyle=":", linewidth=1, label="kernel, by itself"
+            own, color=COLOURS[0], linestyle=":", linewidth=1, label="the kernel, by itself"
         )
         axes[0].set(xscale="log", xlabel="width N [neurons]", ylabel="test accuracy [1]")
         axes[0].set_title("accuracy under attack, at equal training loss")
