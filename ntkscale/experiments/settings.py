@@ -116,6 +116,21 @@ def with_preset(settings: Settings, preset: Mapping[str, Any]) -> Settings:
     return replace(settings, **open_fields)
 
 
+def equal_but_for_seeds(one: Common, other: Common, *free: str) -> bool:
+    """Whether two sets of options ask for the same, but for seeds, where things are, and `free`."""
+    free = (*(field.name for field in fields(Training)), "seed", "data_dir", "download", *free)
+    return all(
+        getattr(one, field.name) == getattr(other, field.name)
+        for field in fields(other)
+        if field.name not in free
+    )
+
+
+def data_folder(data_dir: str) -> Path | None:
+    """Where image files are, if ``--data-dir`` says so."""
+    return Path(data_dir) if data_dir else None
+
+
 def require_positive(**values: float | tuple[float, ...]) -> None:
     """Refuse an empty list, or an entry that is twice there or not above zero, by its option."""
     for name, value in values.items():

@@ -5,8 +5,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from ntkscale.experiments.adversarial_kernel.settings import AdversarialKernelSettings, data_folder
-from ntkscale.experiments.settings import resolve_device
+from ntkscale.experiments.adversarial_kernel.settings import AdversarialKernelSettings
+from ntkscale.experiments.settings import data_folder, resolve_device
 from ntkscale.networks import CNN, MLP
 from ntkscale.robustness import InfiniteWidthKernel, KernelPredictor, NetworkKernel
 from ntkscale.robustness.expansion import Kernel
@@ -34,7 +34,7 @@ def pair_task(
         classes="all" if pair is None else pair,
         scale="pixels",
         seed=seed,
-        data_dir=data_folder(settings),
+        data_dir=data_folder(settings.data_dir),
         download=settings.download,
     )
     return task.to(resolve_device(settings.device))

@@ -3,8 +3,7 @@
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from tyro.conf import arg
@@ -17,6 +16,7 @@ from ntkscale.experiments.settings import (
     Number,
     Text,
     Training,
+    equal_but_for_seeds,
     require_distinct,
     require_positive,
     restore,
@@ -212,19 +212,9 @@ def expand(settings: AdversarialKernelSettings) -> AdversarialKernelSettings:
 def is_preset(settings: AdversarialKernelSettings) -> bool:
     """Whether expanded settings are those of their preset, but for seeds and where things are."""
     own = expand(AdversarialKernelSettings(preset=settings.preset))
-    free = {field.name for field in fields(Training)} | {"seed", "data_dir", "download"}
-    return all(
-        getattr(settings, field.name) == getattr(own, field.name)
-        for field in fields(own)
-        if field.name not in free
-    )
+    return equal_but_for_seeds(settings, own)
 
 
 def settings_of(run: Run) -> AdversarialKernelSettings:
     """The options with which a run was made."""
     return expand(restore(AdversarialKernelSettings, run.config, run.path))
-
-
-def data_folder(settings: AdversarialKernelSettings) -> Path | None:
-    """Where image files are, if said."""
-    return Path(settings.data_dir) if settings.data_dir else None

@@ -18,9 +18,8 @@ from ntkscale.experiments.adversarial_training.kernels import CLEAN, PROBES, pat
 from ntkscale.experiments.adversarial_training.settings import (
     EXPERIMENT,
     AdversarialTrainingSettings,
-    data_folder,
 )
-from ntkscale.experiments.settings import resolve_device
+from ntkscale.experiments.settings import data_folder, resolve_device
 from ntkscale.experiments.work import Desk, Piece, piece_name, save_piece
 from ntkscale.networks import CNN, MLP
 from ntkscale.reporting import WandbLog
@@ -123,7 +122,7 @@ def load_task(settings: AdversarialTrainingSettings) -> Task:
         loss="cross-entropy",
         scale="pixels",
         seed=0,
-        data_dir=data_folder(settings),
+        data_dir=data_folder(settings.data_dir),
         download=settings.download,
     )
 

@@ -12,9 +12,8 @@ from torch import Tensor
 from ntkscale.experiments.global_convergence.settings import (
     PICTURES,
     GlobalConvergenceSettings,
-    data_folder,
 )
-from ntkscale.experiments.settings import resolve_device
+from ntkscale.experiments.settings import data_folder, resolve_device
 from ntkscale.networks import MLP
 from ntkscale.tasks import Task, images
 from ntkscale.theory import activations
@@ -70,7 +69,7 @@ class Model:
                 test_size=settings.test_size or None,
                 classes=cast(tuple[int, int], self.pair),
                 seed=self.seed,
-                data_dir=data_folder(settings),
+                data_dir=data_folder(settings.data_dir),
                 download=settings.download,
                 dtype=torch.float64,
             )

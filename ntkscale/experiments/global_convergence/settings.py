@@ -1,8 +1,7 @@
 """Options of `train.py global-convergence`, its presets, and what they are expanded to."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from tyro.conf import arg
@@ -15,6 +14,7 @@ from ntkscale.experiments.settings import (
     Number,
     Text,
     Training,
+    equal_but_for_seeds,
     require_distinct,
     require_positive,
     restore,
@@ -180,19 +180,9 @@ def expand(settings: GlobalConvergenceSettings) -> GlobalConvergenceSettings:
 def is_preset(settings: GlobalConvergenceSettings) -> bool:
     """Whether expanded settings are those of their preset, but for seeds and where things are."""
     own = expand(GlobalConvergenceSettings(preset=settings.preset))
-    free = {field.name for field in fields(Training)} | {"seed", "data_dir", "download", "check"}
-    return all(
-        getattr(settings, field.name) == getattr(own, field.name)
-        for field in fields(own)
-        if field.name not in free
-    )
+    return equal_but_for_seeds(settings, own, "check")
 
 
 def settings_of(run: Run) -> GlobalConvergenceSettings:
     """The options with which a run was made."""
     return expand(restore(GlobalConvergenceSettings, run.config, run.path))
-
-
-def data_folder(settings: GlobalConvergenceSettings) -> Path | None:
-    """Where image files are, if said."""
-    return Path(settings.data_dir) if settings.data_dir else None

@@ -17,9 +17,8 @@ from ntkscale import landscape, ntk
 from ntkscale.experiments.kernel_evolution.settings import (
     EXPERIMENT,
     KernelEvolutionSettings,
-    data_folder,
 )
-from ntkscale.experiments.settings import resolve_device
+from ntkscale.experiments.settings import data_folder, resolve_device
 from ntkscale.experiments.work import Desk, Piece, Saved, piece_name, save_piece
 from ntkscale.networks import CNN, MLP, ResNet20
 from ntkscale.reporting import WandbLog
@@ -167,7 +166,7 @@ def load_task(settings: KernelEvolutionSettings) -> Task:
         test_size=settings.test_size or None,
         loss="cross-entropy",
         seed=0,
-        data_dir=data_folder(settings),
+        data_dir=data_folder(settings.data_dir),
         download=settings.download,
     )
 

@@ -1,7 +1,7 @@
 """Options of `train.py local-analysis`, its presets, and what they are expanded to."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from tyro.conf import arg
@@ -13,6 +13,7 @@ from ntkscale.experiments.settings import (
     Ints,
     Number,
     Training,
+    equal_but_for_seeds,
     require_distinct,
     require_positive,
     restore,
@@ -192,12 +193,7 @@ def assumptions(settings: LocalAnalysisSettings) -> list[str]:
 def is_preset(settings: LocalAnalysisSettings) -> bool:
     """Whether expanded settings are those of their preset, but for seeds and where things are."""
     own = expand(LocalAnalysisSettings(preset=settings.preset))
-    free = {field.name for field in fields(Training)} | {"seed"}
-    return all(
-        getattr(settings, field.name) == getattr(own, field.name)
-        for field in fields(own)
-        if field.name not in free
-    )
+    return equal_but_for_seeds(settings, own)
 
 
 def settings_of(run: Run) -> LocalAnalysisSettings:
