@@ -8,7 +8,15 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ("experiments", "landscape", "robustness", "theory/dmft", "theory/infinite_width")
+ROOMS = (
+    "experiments",
+    "landscape",
+    "robustness",
+    "theory/dmft",
+    "theory/infinite_width",
+    "theory/local_analysis",
+    "theory/partially_trained",
+)
 """Those whose examples need no data or run of the reader's own."""
 
 
