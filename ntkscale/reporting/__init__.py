@@ -4,6 +4,7 @@ Everything takes plain arrays and fits, wherever they came from, and names from 
 """
 
 from ntkscale.reporting.curves import Curve, draw_curves
+from ntkscale.reporting.distance_map import draw_distance_map
 from ntkscale.reporting.kernel_pictures import draw_kernel_pictures
 from ntkscale.reporting.progress import Progress
 from ntkscale.reporting.report import Picture, Section, write_report
@@ -32,6 +33,7 @@ __all__ = [
     "WandbLog",
     "axis_label",
     "draw_curves",
+    "draw_distance_map",
     "draw_kernel_pictures",
     "draw_source",
     "draw_spectrum",

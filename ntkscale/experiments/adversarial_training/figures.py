@@ -15,7 +15,14 @@ from ntkscale.experiments.adversarial_training.measures import EARLY, Trained, o
 from ntkscale.experiments.adversarial_training.measures import Path as KernelPath
 from ntkscale.experiments.adversarial_training.pieces import TITLES
 from ntkscale.experiments.adversarial_training.settings import AdversarialTrainingSettings
-from ntkscale.reporting import COLOURS, Picture, house_style, new_figure, save_figure
+from ntkscale.reporting import (
+    COLOURS,
+    Picture,
+    draw_distance_map,
+    house_style,
+    new_figure,
+    save_figure,
+)
 
 EPOCHS = "time [epochs]"
 COLOUR = dict(zip(TITLES, COLOURS, strict=False))
@@ -180,19 +187,13 @@ def draw_distances(
     with house_style():
         for row, probe in enumerate(PROBES):
             for column, one in enumerate(shown):
-                ax, times = axes[row * len(shown) + column], one.epochs
-                # Cells as wide as the looks are apart: edges lie half-way between them.
-                inner = (times[1:] + times[:-1]) / 2
-                edges = np.concatenate([times[:1], inner, times[-1:]])
-                mesh = ax.pcolormesh(
-                    edges, edges, one.paths[probe].distances, cmap="viridis", vmin=0, vmax=largest
-                )
-                ax.grid(visible=False)
-                ax.set_aspect("equal")
-                ax.set(
-                    xlabel="time s [epochs]",
-                    ylabel="time t [epochs]",
+                mesh = draw_distance_map(
+                    axes[row * len(shown) + column],
+                    one.epochs,
+                    one.paths[probe].distances,
+                    unit="epochs",
                     title=f"{TITLES[one.attack]} training, {probe} probe",
+                    largest=largest,
                 )
         assert mesh is not None
         figure.colorbar(mesh, ax=axes, label="kernel distance S(K_s, K_t) [1]", shrink=0.7)

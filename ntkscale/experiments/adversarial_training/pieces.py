@@ -19,9 +19,9 @@ from ntkscale.experiments.adversarial_training.settings import (
     EXPERIMENT,
     AdversarialTrainingSettings,
 )
+from ntkscale.experiments.class_networks import class_network
 from ntkscale.experiments.settings import data_folder, resolve_device
 from ntkscale.experiments.work import Desk, Piece, piece_name, save_piece
-from ntkscale.networks import CNN, MLP
 from ntkscale.reporting import WandbLog
 from ntkscale.runs import load
 from ntkscale.tasks import Task, images
@@ -96,19 +96,12 @@ class Plan:
 
     def build(self) -> nn.Module:
         """The network at its initialisation."""
-        settings, task = self.settings, self.task
-        common: dict[str, Any] = {"width": settings.width, "seed": self.seed}
-        if self.gamma0 is None:
-            common |= {"parameterization": "standard", "centered": False, "bias": True}
-        else:
-            common |= {"gamma0": self.gamma0}
-        if settings.model == "cnn":
-            channels, side = task.inputs.shape[1], task.inputs.shape[2]
-            network: nn.Module = CNN(channels, side, task.outputs, **common)
-        else:
-            pixels = task.inputs[0].numel()
-            network = MLP(pixels, task.outputs, depth=settings.depth, **common)
-        return network.to(resolve_device(settings.device))
+        own = self.settings
+        network = class_network(
+            own.model, self.task, width=own.width, depth=own.depth, gamma0=self.gamma0,
+            seed=self.seed,
+        )  # fmt: skip
+        return network.to(resolve_device(own.device))
 
 
 def load_task(settings: AdversarialTrainingSettings) -> Task:

@@ -11,7 +11,15 @@ from numpy import ndarray
 from ntkscale.experiments.kernel_evolution.claims import barriers, curve
 from ntkscale.experiments.kernel_evolution.measures import Evolution
 from ntkscale.landscape import principal_plane
-from ntkscale.reporting import COLOURS, Picture, house_style, ladder, new_figure, save_figure
+from ntkscale.reporting import (
+    COLOURS,
+    Picture,
+    draw_distance_map,
+    house_style,
+    ladder,
+    new_figure,
+    save_figure,
+)
 from ntkscale.runs import Run
 
 SPAWN = "spawning time [epochs]"
@@ -78,15 +86,10 @@ def _curves(ax: Axes, own: Sequence[Evolution], names: dict[str, str]) -> None:
 
 
 def _heat_map(ax: Axes, one: Evolution) -> None:
-    # Cells as wide as the looks are apart: edges lie half-way between them.
-    inner = (one.times[1:] + one.times[:-1]) / 2
-    edges = np.concatenate([one.times[:1], inner, one.times[-1:]])
-    mesh = ax.pcolormesh(edges, edges, one.distances, cmap="viridis")
-    ax.grid(visible=False)
-    ax.set_aspect("equal")
-    ax.set(xlabel="time s [epochs]", ylabel="time t [epochs]", title="kernel distance S(K_s, K_t)")
-    figure = ax.figure
-    figure.colorbar(mesh, ax=ax, label="S [1]", shrink=0.8)
+    mesh = draw_distance_map(
+        ax, one.times, one.distances, unit="epochs", title="kernel distance S(K_s, K_t)"
+    )
+    ax.figure.colorbar(mesh, ax=ax, label="S [1]", shrink=0.8)
 
 
 def _linearised(ax: Axes, own: Sequence[Evolution]) -> None:

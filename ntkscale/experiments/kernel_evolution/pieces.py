@@ -14,13 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from ntkscale import landscape, ntk
+from ntkscale.experiments.class_networks import class_network
 from ntkscale.experiments.kernel_evolution.settings import (
     EXPERIMENT,
     KernelEvolutionSettings,
 )
 from ntkscale.experiments.settings import data_folder, resolve_device
 from ntkscale.experiments.work import Desk, Piece, Saved, piece_name, save_piece
-from ntkscale.networks import CNN, MLP, ResNet20
+from ntkscale.networks import ResNet20
 from ntkscale.reporting import WandbLog
 from ntkscale.runs import load
 from ntkscale.tasks import Task, images, two_xor
@@ -97,18 +98,10 @@ class Plan:
             return ResNet20(
                 task.inputs.shape[1], task.outputs, width=settings.width, seed=self.seed
             ).to(device)
-        common: dict[str, Any] = {"width": settings.width, "seed": self.seed}
-        if self.gamma0 is None:
-            common |= {"parameterization": "standard", "centered": False, "bias": True}
-        else:
-            common |= {"gamma0": self.gamma0}
-        if settings.model == "cnn":
-            channels, side = task.inputs.shape[1], task.inputs.shape[2]
-            network: nn.Module = CNN(channels, side, task.outputs, **common)
-        else:
-            inputs = task.inputs[0].numel()
-            network = MLP(inputs, task.outputs, depth=settings.depth, **common)
-        return network.to(device)
+        return class_network(
+            settings.model, task, width=settings.width, depth=settings.depth, gamma0=self.gamma0,
+            seed=self.seed,
+        ).to(device)  # fmt: skip
 
 
 def groups(settings: KernelEvolutionSettings) -> list[list[Piece]]:
