@@ -41,7 +41,14 @@ def centred(k: Kernel) -> Kernel:
 
     Without it one constant direction holds nearly all of the squared eigenvalues of a kernel on
     images, whatever the network.
+
+    Raises:
+        ValueError: not square over the samples.
     """
+    if k.ndim < 2 or k.shape[0] != k.shape[1]:
+        raise ValueError(
+            f"the kernel has shape {tuple(k.shape)}; pass one of a set of samples with itself."
+        )
     k = k.detach().double()
     rows, columns = k.mean(0, keepdim=True), k.mean(1, keepdim=True)
     return k - rows - columns + rows.mean(1, keepdim=True)

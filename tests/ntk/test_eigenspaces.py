@@ -89,3 +89,8 @@ def test_a_path_turns_and_grows():
 def test_bad_input(call, says):
     with pytest.raises(ValueError, match=says):
         call()
+
+
+def test_only_kernels_of_a_set_with_itself_are_centred() -> None:
+    with pytest.raises(ValueError, match="with itself"):
+        ntk.centred(torch.rand(2, 3))
