@@ -1,10 +1,12 @@
 """What the kernel of a batch is made of: activations, and cotangents of every output.
 
-One forward pass and one backward pass an output over the whole batch. Weights get no gradients:
-autograd is asked for what arrives at the operations that use them and runs nothing else.
+One forward pass and one backward pass an output over the whole batch; where memory takes outputs a
+few at a time, still one forward pass. Weights get no gradients: autograd is asked for what arrives
+at the operations that use them and runs nothing else.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,17 +99,41 @@ class Chunk:
         return sum(stores.values())
 
 
-def capture(
+@dataclass(frozen=True)
+class Running:
+    """A batch that has been run forwards, of which the cotangents of any outputs may be asked.
+
+    Attributes:
+        graph: of the pass.
+        y: (n, C), its outputs.
+        uses: what the cotangents are wanted at.
+        waist: the linear head, if there is one.
+        operands: for each use, what its rule needs.
+    """
+
+    graph: Graph
+    y: Tensor
+    uses: Sequence[Use]
+    waist: Waist | None
+    operands: tuple[tuple[Tensor, ...], ...]
+
+    def chunk(self, outputs: Sequence[int], *, last: bool) -> Chunk:
+        """The batch with these outputs; the `last` ones let go of what autograd keeps."""
+        found = _cotangents(self.graph, self.y, self.uses, self.waist, outputs, last=last)
+        return Chunk(self.y.shape[0], len(outputs), self.operands, found)
+
+
+@contextmanager
+def running(
     forward: Forward,
     x: Batch,
     uses: Sequence[Use],
     signature: tuple[object, ...],
     waist: Waist | None,
-    outputs: Sequence[int],
     *,
     moving: bool,
-) -> Chunk:
-    """Run the batch and keep what the uses need.
+) -> Iterator[Running]:
+    """Run the batch once, for one group of outputs after another.
 
     Args:
         forward: the model.
@@ -115,7 +141,6 @@ def capture(
         uses: from a probe, with positions in a graph of this signature.
         signature: of the probe's graph.
         waist: the linear head, if there is one.
-        outputs: which outputs.
         moving: ask for every sample axis anew.
 
     Raises:
@@ -134,12 +159,16 @@ def capture(
                 raise UnlikeProbe
         if moving:
             _same_layouts(graph, y, uses)
-        dtype = torch.promote_types(y.dtype, torch.float32)
+        dtype = _dtype(y)
         operands = tuple(
             tuple(_ready(t, dtype) for t in operands_of(use, graph.nodes[use.node])) for use in uses
         )
-        found = _cotangents(graph, y, uses, waist, outputs, dtype)
-    return Chunk(n, len(outputs), operands, found)
+        yield Running(graph, y, uses, waist, operands)
+
+
+def _dtype(y: Tensor) -> torch.dtype:
+    """In which operands and cotangents are kept: at least float32."""
+    return torch.promote_types(y.dtype, torch.float32)
 
 
 def operands_of(use: Use, node: Any) -> tuple[Tensor, ...]:
@@ -169,8 +198,10 @@ def _cotangents(
     uses: Sequence[Use],
     waist: Waist | None,
     outputs: Sequence[int],
-    dtype: torch.dtype,
+    *,
+    last: bool,
 ) -> dict[int, Cotangents]:
+    dtype = _dtype(y)
     layouts: dict[int, Layout] = {use.node: use.layout for use in uses}
     found: dict[int, Cotangents] = {}
     picked = list(outputs)
@@ -198,7 +229,7 @@ def _cotangents(
             one = torch.zeros_like(y)
             one[:, c] = 1
             arrived = torch.autograd.grad(
-                y, edges, one, retain_graph=k + 1 < len(picked), allow_unused=True
+                y, edges, one, retain_graph=not last or k + 1 < len(picked), allow_unused=True
             )
             for into, i, b in zip(dense, rest, arrived, strict=True):
                 if b is None:

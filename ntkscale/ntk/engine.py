@@ -183,9 +183,12 @@ class Engine:
     def _probe(self) -> None:
         _, self._sample_bytes = probe(self.forward, self.x1)
 
+    def _key(self, structured: Structured, side: int, span: slice) -> tuple[int, int, int, int]:
+        return self.outputs.index(structured.outputs[0]), side, span.start, span.stop
+
     def _chunk(self, structured: Structured, side: int, span: slice, *, keep: int) -> Chunk:
         """A chunk, run now or before; the `keep` chunks used last are not let go for it."""
-        key = (self.outputs.index(structured.outputs[0]), side, span.start, span.stop)
+        key = self._key(structured, side, span)
         if key in self._chunks:
             self._chunks.move_to_end(key)
             return self._chunks[key]
@@ -208,29 +211,57 @@ class Engine:
     ) -> None:
         assert self.structured is not None
         groups = [
-            self.outputs[g : g + self._group] for g in range(0, len(self.outputs), self._group)
+            replace(self.structured, outputs=self.outputs[g : g + self._group])
+            for g in range(0, len(self.outputs), self._group)
         ]
         share = (0.5 if self.remaining else 1.0) / len(groups)
-        jobs = [(g, i, j) for g in groups for i, j in self._pieces(r, s, symmetric)]
-        for group, i, j in jobs:
-            structured = replace(self.structured, outputs=group)
-            a = self._chunk(structured, 1, i, keep=0)
-            b = self._chunk(structured, 1 if self.x2 is None else 2, j, keep=1)
+        pieces = list(self._pieces(r, s, symmetric))
+
+        def add(structured: Structured, a: Chunk, b: Chunk, i: slice, j: slice) -> None:
             rows_ = slice(i.start - r.start, i.stop - r.start)
             columns = slice(j.start - s.start, j.stop - s.start)
             squares = slice(None)
             if self.kind == "diagonal":
-                at = self.outputs.index(group[0])
-                squares = slice(at, at + len(group))
+                at = self.outputs.index(structured.outputs[0])
+                squares = slice(at, at + len(structured.outputs))
             views = {id(k): k[squares, rows_, columns] for k in into.values()}
             part = {name: views[id(k)] for name, k in into.items()}
             mirrored = symmetric and i != j
             pairs = (1 + mirrored) * (i.stop - i.start) * (j.stop - j.start) * share
-            structured.contract(a, b, part, lambda done, p=pairs: tell.add(done * p))
+            structured.contract(a, b, part, lambda done: tell.add(done * pairs))
             if mirrored:
                 for key, view in views.items():
                     whole = next(k for k in into.values() if id(k) == key)
                     _transpose_into(whole[squares, columns, rows_], view, self.kind)
+
+        if symmetric and len(pieces) == 1 and len(groups) > 1:
+            self._add_in_one_run(groups, pieces[0][0], add)
+            return
+        for structured in groups:
+            for i, j in pieces:
+                a = self._chunk(structured, 1, i, keep=0)
+                b = self._chunk(structured, 1 if self.x2 is None else 2, j, keep=1)
+                add(structured, a, b, i, j)
+
+    def _add_in_one_run(
+        self,
+        groups: Sequence[Structured],
+        span: slice,
+        add: Callable[[Structured, Chunk, Chunk, slice, slice], None],
+    ) -> None:
+        """All groups of outputs from one forward pass; what it keeps is in the budget anyway."""
+        waiting = list(groups)
+        key = self._key(waiting[0], 1, span)
+        if key in self._chunks:
+            # The check on two samples ran these already.
+            chunk = self._chunks.pop(key)
+            add(waiting.pop(0), chunk, chunk, span, span)
+            del chunk
+        with waiting[0].running(rows(self.x1, span)) as run:
+            for structured in waiting:
+                chunk = run.chunk(structured.outputs, last=structured is waiting[-1])
+                add(structured, chunk, chunk, span, span)
+                del chunk
 
     def _pieces(self, r: slice, s: slice, symmetric: bool) -> Iterator[tuple[slice, slice]]:
         """Pairs of chunks, back and forth, so that the last column is the next row's first."""
@@ -288,7 +319,7 @@ class Engine:
 def cut(structured: Structured, n: int, memory: int) -> tuple[int, int]:
     """Samples run together, and outputs taken together, for n samples within a budget.
 
-    Fewer outputs at a time repeat forward passes alone; fewer samples repeat everything for every
+    Fewer outputs at a time repeat forward passes at most; fewer samples repeat everything for every
     pair of chunks. So outputs are cut first, unless the kernel pairs them.
     """
     outputs = len(structured.outputs)

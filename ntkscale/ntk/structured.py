@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from ntkscale.ntk.accumulate import Kind
-from ntkscale.ntk.capture import Chunk, capture, operands_of
+from ntkscale.ntk.capture import Chunk, Running, operands_of, running
 from ntkscale.ntk.forward import Forward
 from ntkscale.ntk.gradients import GradientTerm, add_gradients
 from ntkscale.ntk.grams import GramTerm, add_gram, add_traced_grams
@@ -108,18 +109,22 @@ class Structured:
         return replace(self, terms=tuple(terms), needed=tuple(needed)) if terms else None
 
     def capture(self, x: Batch) -> Chunk:
-        """Run a batch.
+        """Run a batch, with all outputs.
 
         Raises:
             UnlikeProbe: it takes another path through the model than the probe did.
         """
-        return capture(
+        with self.running(x) as run:
+            return run.chunk(self.outputs, last=True)
+
+    def running(self, x: Batch) -> AbstractContextManager[Running]:
+        """A batch run forwards, for one group of outputs after another; raises as `capture`."""
+        return running(
             self.forward,
             x,
             self.needed,
             self.uses.graph.signature,
             self.waist,
-            self.outputs,
             moving=self.uses.moving,
         )
 

@@ -14,6 +14,8 @@ from torch.nn import functional as F
 
 from ntkscale import ntk
 from ntkscale.ntk import jacobian
+from ntkscale.ntk.engine import cut
+from ntkscale.ntk.forward import as_function
 from ntkscale.ntk.structured import Structured
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -288,6 +290,33 @@ def test_outputs_are_taken_in_groups_before_samples_in_chunks(output):
         for memory in (1, 1 << 12, 1 << 14, 1 << 15, 3 << 15, 1 << 18, 1 << 30):
             got = ntk.gram(model, x1, second, output=output, memory=memory)
             assert (got - want).abs().max() <= 1e-11 * want.abs().max()
+
+
+@pytest.mark.parametrize("output", ["trace", "diagonal"])
+def test_groups_of_outputs_share_a_forward_pass(output):
+    """However few outputs fit at a time, the whole batch goes forward at most twice."""
+    model = nn.Sequential(nn.Linear(5, 30), nn.Tanh(), nn.Linear(30, 20), nn.Tanh())
+    # No linear head: every output needs a backward pass of its own.
+    model = nn.Sequential(*model, nn.Linear(20, 7), nn.Softmax(1)).double()
+    x = torch.randn(17, 5, dtype=torch.float64)
+    passes, taken = [0], set()
+    model.register_forward_pre_hook(
+        lambda _, given: passes.__setitem__(0, passes[0] + (len(given[0]) == len(x)))
+    )
+    want = kernel(model, x, None, output=output)
+    for memory in (1 << 15, 3 << 14, 1 << 16, 3 << 15, 1 << 17):
+        forward = as_function(model, params=None, select=None, attached=False)
+        whole = Structured.of(forward, x, len(x), tuple(range(7)), output)
+        assert whole is not None
+        rows, group = cut(whole, len(x), memory)
+        if rows < len(x):
+            continue
+        taken.add(group)
+        passes[0] = 0
+        got = ntk.gram(model, x, output=output, memory=memory)
+        assert (got - want).abs().max() <= 1e-11 * want.abs().max()
+        assert passes[0] <= 2
+    assert min(taken) < 7
 
 
 def test_rules_alone_are_refused_where_they_do_not_reach():
