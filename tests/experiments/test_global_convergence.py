@@ -123,9 +123,78 @@ def test_a_bound_that_is_broken_fails() -> None:
     )  # fmt: skip
     for change in broken:
         assert marks(**change).count("fail") == 1, change
+    nan = {**record, "r_squared": float("nan")}
+    for some in ([record, nan], [nan, record]):
+        assert [one.found.mark for one in claims(some, settings, True)].count("fail") == 1
+    deep = {"depth": 2, "least_proven": 0.0}
+    assert marks(**deep).count("fail") == 1
+    # Points alike, few or linear features have a singular G, and no positive rate is claimed.
+    for change in ({"distinct": False}, {"size": 700}, {"activation": "linear"}):
+        assert "fail" not in marks(**deep, **change), change
     twin = {**record, "scaling": "ntk", "first_rate": 0.1001}
     both = [one.found.mark for one in claims([record, twin], settings, True)]
     assert both.count("fail") == 1
+
+
+def test_intervals_are_over_seeds_alone(tmp_path: Path) -> None:
+    """Not over dimensions, which are cases of their own."""
+    settings = replace(
+        TINY, runs=tmp_path, name="e", dimension=(5, 7), scaling=("mean-field", "ntk"), seed=(3,),
+        horizon=20.0,
+    )  # fmt: skip
+    run = runs.load(global_convergence.run(settings).path)
+    found = global_convergence.judge(run)
+    assert "[" not in found.summary and found.summary.count("of the twin") == 4
+    slopes = [
+        one
+        for one in claims(records_of(run), expand(settings), True)
+        if one.what.startswith("slope") and one.condition.startswith("mean-field")
+    ]
+    assert [one.condition for one in slopes] == [f"mean-field, d = {d}, 2 widths" for d in (5, 7)]
+    for one, d in zip(slopes, (5, 7), strict=True):
+        thin, wide = (
+            next(
+                r["movement"]
+                for r in run.results.values()
+                if (r["scaling"], r["dimension"], r["width"]) == ("mean-field", d, width)
+            )
+            for width in (16, 24)
+        )
+        slope = np.log(wide / thin) / np.log(24 / 16)
+        assert one.found.value == pytest.approx(slope) and one.found.interval is None
+
+
+def test_labels_and_test_sets_of_no_size(tmp_path: Path) -> None:
+    tiny = replace(
+        TINY, data="sphere", depth=(1,), scaling=("mean-field",), label=(1e-9,), width=(16,),
+        seed=(0,), runs=tmp_path, name="f",
+    )  # fmt: skip
+    assert global_convergence.judge(runs.load(global_convergence.run(tiny).path)).sections
+    for data in ("xor", "digits"):
+        none = expand(replace(TINY, data=cast(Any, data), classes=(3, 8), test_size=0))
+        assert models(none)[0].task().test_inputs is None
+
+
+def test_the_infinite_full_mean_field_starts_at_small_fields(tmp_path: Path) -> None:
+    settings = replace(
+        TINY, activation=("tanh",), scaling=("full-mean-field",), width=(16,), runs=tmp_path,
+        name="g", seed=(3,), check=0, dimension=(9,),
+    )  # fmt: skip
+    run = runs.load(global_convergence.run(settings).path)
+    (record,) = run.results.values()
+    task = models(expand(settings))[0].task()
+    assert task.test_inputs is not None and task.test_targets is not None
+    gram = partially_trained.infinite_gram(
+        torch.cat((task.inputs, task.test_inputs)), depth=2, activation="tanh", bias=0.5
+    )
+    root = torch.linalg.cholesky(gram / 20 + 1e-12 * torch.eye(len(gram)))
+    h = root @ torch.randn(len(gram), 20_000, dtype=torch.float64)
+    slopes = 1 - torch.tanh(h).square()
+    theta = (gram * (slopes @ slopes.T) / 20_000)[:, :12]
+    left = torch.eye(12) - torch.matrix_exp(-theta[:12] * 40 / 12)
+    f = theta[12:] @ torch.linalg.solve(theta[:12], left @ task.targets)
+    expected = float((f - task.test_targets).square().mean())
+    assert record["infinite_mse"] == pytest.approx(expected, rel=5e-3)
 
 
 def test_what_fails_is_told_before_the_run(
@@ -209,6 +278,9 @@ def test_presets_are_complete() -> None:
         ("--horizon 5", "ten times --step"),
         ("--device mps", "--device mps"),
         ("--label 0", "--label 0"),
+        ("--floor 0.6", "--floor 0.6"),
+        ("--floor 1e-40", "--floor 1e-40"),
+        ("--data digits --classes 3 8 3 8", "a pair twice"),
         ("--seed 1 1", "--seed"),
         ("--check -1", "--check"),
         ("--data xor --dimension 1 --depth 2", "--dimension of xor"),

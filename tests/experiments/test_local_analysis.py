@@ -11,7 +11,7 @@ import torch
 
 from ntkscale import runs
 from ntkscale.experiments import EXPERIMENTS, local_analysis
-from ntkscale.experiments.local_analysis import claims, measures, verdict
+from ntkscale.experiments.local_analysis import claims, figures, measures, verdict
 from ntkscale.experiments.local_analysis.bridge_figures import at_stages
 from ntkscale.experiments.local_analysis.settings import (
     PRESETS,
@@ -151,6 +151,24 @@ def test_samples_and_other_nonlinearities(tmp_path: Path) -> None:
     table = verdict.side_by_side_table([[one] for one in found])
     assert [row["samples"] for row in table.rows] == ["exact", 12]
     assert "12 samples are fewer than d^2 = 16" in assumptions(expand(settings))[0]
+
+
+def test_options_in_any_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = replace(
+        TINY, runs=tmp_path, name="g", gamma0=(1.0, 0.1), arms=("no-regularisation", "schedule"),
+        seed=(0,), final_steps=0, steps=30,
+    )  # fmt: skip
+    run = runs.load(local_analysis.run(settings).path)
+    assert measures.bridges(run)[0].ways[1:] == ["gamma0 = 0.1", "gamma0 = 1"]
+    (one,) = measures.descents(run)
+    drawn = []
+    monkeypatch.setattr(figures, "_plane", lambda ax, units, *_: drawn.append(units))
+    figures.draw_neurons(run, one, expand(settings), "neurons")
+    basis = draw_teacher(4, 2, 50.0, 0).basis
+    for found, arm in zip(drawn[3:], (1, 0), strict=True):  # three stages, then without lambda
+        W = run.weights(f"{one.cell},phase=1")["W"][arm]
+        expected = ((W / W.norm(dim=1, keepdim=True)) @ basis).numpy()
+        assert found == pytest.approx(expected)
 
 
 def test_what_diverges_is_left_out_and_named(tmp_path: Path) -> None:

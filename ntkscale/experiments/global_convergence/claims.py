@@ -4,16 +4,18 @@ Inequalities are theorems and judged in every run. The other bounds are those of
 own design (the paper's numbers are not public) and judged on the presets they belong to.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ntkscale.experiments.answer import mean_over_seeds
 from ntkscale.experiments.global_convergence.measures import (
+    KEYS,
     Record,
     caption,
     grouped,
+    varied,
     width_slopes,
     width_spread,
 )
@@ -53,7 +55,8 @@ def claims(
 ) -> list[Claim]:
     """All claims that the run has something to say of."""
     judged = finished and is_preset(settings)
-    found = _theorems(records) + _agreement(records) + _matched(records)
+    found = _theorems(records) + _positive(records, settings)
+    found += _agreement(records) + _matched(records)
     if settings.data == "sphere" and 1 in settings.depth:
         found += _lines(records, judged and settings.preset == "shallow")
     if settings.data == "xor" and XOR_SIZE in settings.size:
@@ -99,15 +102,33 @@ def _theorems(records: Sequence[Record]) -> list[Claim]:
                 Entry(text, mark=_mark(kept == len(promised))),
             )
         )
+    return found
+
+
+def _positive(records: Sequence[Record], settings: GlobalConvergenceSettings) -> list[Claim]:
+    """Where r(t) is 0, and where it is not; points alike or few features have a singular G."""
     shallow = [record for record in records if record["depth"] == 1 and "dimension" in record]
     few = [record for record in shallow if record["dimension"] < record["size"]]
-    enough = [record for record in shallow if record["dimension"] >= record["size"]]
-    deep = [record for record in records if record["depth"] > 1]
+    enough = [
+        record
+        for record in shallow
+        if record["dimension"] >= record["size"] and settings.data == "sphere"
+    ]
+    deep = [
+        record
+        for record in records
+        if record["depth"] > 1
+        and record.get("distinct", True)
+        and record["activation"] != "linear"
+        and record["size"] <= settings.frozen
+    ]
     rank = "where inputs or frozen features span the data"
+    below = f"distinct points, n <= {settings.frozen} frozen neurons, any d"
+    found = []
     for what, own, condition, bound, most in (
         ("proven rate is 0, a vacuous bound", few, "one layer, d < n", f"below {ZERO:g}", ZERO),
         (f"proven rate is positive {rank}", enough, "one layer, d >= n", "above 0", None),
-        (f"proven rate is positive {rank}", deep, "frozen layers below, any d", "above 0", None),
+        (f"proven rate is positive {rank}", deep, below, "above 0", None),
     ):
         if own and most is not None:
             values = [record["largest_proven"] for record in own]
@@ -206,17 +227,21 @@ def _errors(records: Sequence[Record], judged: bool) -> list[Claim]:
 
 def _widths(records: Sequence[Record], judged: bool) -> list[Claim]:
     found = []
-    for named, own in grouped(records, ("scaling", "activation", "label", "size", "depth")):
+    keys = [key for key in KEYS if key != "width"]
+    for named, own in grouped(records, keys):
         if len({record["width"] for record in own}) < 2:
             continue
-        condition = f"{named['scaling']}, {len({r['width'] for r in own})} widths"
+        case = caption(named, varied(records, [key for key in keys if key != "scaling"]))
+        condition = f"{named['scaling']}{', ' + case if case else ''}"
+        condition += f", {len({r['width'] for r in own})} widths"
         each = width_slopes(own)
         slopes = mean_over_seeds(each, digits=2)
         if named["scaling"] == "mean-field":
             value = width_spread(own)
             mark = _mark(value <= SPREAD) if judged else None
             found.append(
-                Claim("relative movement of h does not depend on width, largest deviation",
+                Claim("relative movement of h, mean over seeds, does not depend on width, "
+                      "largest deviation",
                       condition, f"at most {SPREAD}", Entry(value, mark=mark))
             )  # fmt: skip
         bound, mark = "", None
@@ -231,7 +256,7 @@ def _widths(records: Sequence[Record], judged: bool) -> list[Claim]:
             last = [record for record in own if record["width"] in widest]
             shown = f"{widest[0]} and {widest[1]}"
             for some, name, where in (
-                (last, "movement", f"{named['scaling']}, widths {shown} alone"),
+                (last, "movement", f"{condition}, {shown} alone"),
                 (own, "limit_movement", f"{condition}, the networks linearised at t = 0"),
             ):
                 slopes = mean_over_seeds(width_slopes(some, name), digits=2)
@@ -251,8 +276,8 @@ def _worst(
     digits: int = 3,
 ) -> Claim:
     """A claim on the smallest of the values (above `least`) or the largest (at most `most`)."""
-    choose: Callable[[Sequence[float]], float] = max if most is not None else min
-    value = choose(values)
+    # NumPy's, of which a nan among the values makes a nan, which holds no bound.
+    value = float(np.max(values) if most is not None else np.min(values))
     holds = value < most if most is not None else least is not None and value > least
     return Claim(
         what, condition, bound, Entry(value, mark=_mark(holds) if judged else None, digits=digits)

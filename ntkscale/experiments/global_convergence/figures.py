@@ -13,6 +13,7 @@ from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 from ntkscale.experiments.answer import mean_over_seeds
 from ntkscale.experiments.global_convergence.measures import (
     CURVE,
+    KEYS,
     PANEL,
     Record,
     caption,
@@ -102,10 +103,12 @@ def draw_kernels(metrics: pl.DataFrame, records: Sequence[Record], folder: Path)
 
 
 def draw_widths(records: Sequence[Record], folder: Path) -> Picture:
-    """Relative movement of h against width on log axes, a colour a scaling."""
+    """Relative movement of h against width on log axes, a colour for all that is not width."""
     figure, (ax,) = new_figure()
     with house_style():
-        for (named, own), colour in zip(grouped(records, ("scaling",)), COLOURS, strict=False):
+        cases = list(grouped(records, [key for key in KEYS if key != "width"]))
+        keys = ["scaling", *varied(records, [k for k in KEYS if k not in ("width", "scaling")])]
+        for (named, own), colour in zip(cases, _colours(len(cases)), strict=True):
             by_width = [
                 (k["width"], [r["movement"] for r in g]) for k, g in grouped(own, ("width",))
             ]
@@ -118,7 +121,7 @@ def draw_widths(records: Sequence[Record], folder: Path) -> Picture:
             slope = mean_over_seeds(width_slopes(own), digits=2).text
             ax.errorbar(
                 widths, middle, yerr=np.abs(reach), fmt="o-", markersize=4, elinewidth=0.8,
-                color=colour, label=f"{named['scaling']}: slope {slope}",
+                color=colour, label=f"{caption(named, keys)}: slope {slope}",
             )  # fmt: skip
         ax.set(xscale="log", yscale="log", xlabel="width m of the trained layer [neurons]",
                ylabel="|h(T) - h(0)| / |h(0)| [1]")  # fmt: skip
@@ -144,8 +147,12 @@ def draw_neurons(run: Run, records: Sequence[Record], folder: Path) -> Picture:
         colours = _colours(len(list(grouped(some, CURVE))))
         for (named, (record, *_)), colour in zip(grouped(some, CURVE), colours, strict=True):
             moved = run.weights(record["cell"])["neuron_movement"].numpy()
-            edges = np.geomspace(max(moved.min(), 1e-6), moved.max() * 1.0001, 31)
-            ax.hist(moved, edges, histtype="step", color=colour, label=caption(named, keys) or None)
+            # On a log axis; neurons that never were active have not moved at all.
+            shown = moved[moved > 1e-6 * moved.max()]
+            if not len(shown):
+                continue
+            edges = np.geomspace(shown.min() * 0.9999, shown.max() * 1.0001, 31)
+            ax.hist(shown, edges, histtype="step", color=colour, label=caption(named, keys) or None)
         ax.set(xscale="log", xlabel="rms over points of h(T) - h(0) [1]", ylabel="neurons [count]")
         # Most panels span less than a decade.
         ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))

@@ -66,7 +66,7 @@ class Model:
             task = images(
                 cast(Any, settings.data),
                 size=self.size,
-                test_size=settings.test_size or None,
+                test_size=settings.test_size,
                 classes=cast(tuple[int, int], self.pair),
                 seed=self.seed,
                 data_dir=data_folder(settings.data_dir),

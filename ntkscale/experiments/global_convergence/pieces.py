@@ -73,6 +73,7 @@ def _train(model: Model, desk: Desk, piece: Piece) -> dict[str, Any]:
         "rms_movement": end.rms_movement,
         "feature_distance": end.feature_distance,
         "tangent_distance": end.tangent_distance,
+        "distinct": len(task.inputs.unique(dim=0)) == model.size,
         "told": [asdict(one) for one in told],
         "promised": None if promised is None else promised.rate,
     }
@@ -84,6 +85,7 @@ def _train(model: Model, desk: Desk, piece: Piece) -> dict[str, Any]:
         bound = found.loss[0] * np.exp(-promised.rate * found.times)
         record["promise_kept"] = bool(
             (found.loss <= bound * (1 + _ROUNDING)).all()
+            and (found.proven >= promised.rate * (1 - _ROUNDING)).all()
             and (moved.abs() <= promised.movement).all()
         )
     if task.test_targets is not None:
@@ -149,8 +151,10 @@ def _tests(model: Model, task: Task, problem: Problem, found: Flow) -> dict[str,
         for points in (task.inputs, task.test_inputs)
     )
     alone = infinite_gram(task.test_inputs, **shape).diagonal()
-    theta = infinite_kernel(gram, **how)
-    onto = infinite_kernel(cross, alone, gram.diagonal(), **how)
+    # The full mean-field has h of variance G / M, which only homogeneous sigma do not see.
+    small = model.settings.frozen if model.scaling == "full-mean-field" else 1
+    theta = small * infinite_kernel(gram / small, **how)
+    onto = small * infinite_kernel(cross / small, alone / small, gram.diagonal() / small, **how)
     infinite = lazy_flow(theta, problem.targets, times, cross=onto).mean
     gap = (own - limit[0]).square().mean().sqrt() / limit[0].square().mean().sqrt()
     return {

@@ -29,6 +29,9 @@ Data = Literal["sphere", "xor", "fashion-mnist", "mnist", "digits"]
 Scaling = Literal["mean-field", "ntk", "full-mean-field"]
 PICTURES = ("fashion-mnist", "mnist", "digits")
 
+LEAST_FLOOR = 1e-25
+"""Over mean y^2: a loss of float64 outputs is not resolved much below."""
+
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "shallow": {},
     "depth": {"dimension": (5,), "depth": (1, 2, 3, 4), "label": (0.5,)},
@@ -133,11 +136,15 @@ def expand(settings: GlobalConvergenceSettings) -> GlobalConvergenceSettings:
         frozen=settings.frozen,
         step=settings.step,
         horizon=settings.horizon,
-        floor=settings.floor,
     )
     require_distinct(seed=settings.seed)
     if min(settings.seed) < 0:
         raise ValueError(f"--seed {min(settings.seed)} must be 0 or above.")
+    if not LEAST_FLOOR <= settings.floor < 0.5:
+        raise ValueError(
+            f"--floor {settings.floor:g} must be from {LEAST_FLOOR:g}, where rounding ends the "
+            "fall of a loss, to below .5, where training begins."
+        )
     for option in ("test_size", "check", "bias"):
         if not 0 <= getattr(settings, option) < float("inf"):
             raise ValueError(f"--{option.replace('_', '-')} must be 0 or more, and finite.")
@@ -168,6 +175,8 @@ def expand(settings: GlobalConvergenceSettings) -> GlobalConvergenceSettings:
         raise ValueError("--device mps: Apple's GPUs have no float64; leave it out.")
     if settings.data in PICTURES and (len(settings.classes) % 2 or len(settings.classes) < 2):
         raise ValueError("--classes takes pairs of classes, one after the other: 0 6 2 4.")
+    if len(set(settings.pairs)) < len(settings.pairs):
+        raise ValueError("--classes has a pair twice; give each once.")
     return replace(
         settings,
         **{

@@ -9,11 +9,11 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ntkscale.experiments.local_analysis.descent import teacher_of
+from ntkscale.experiments.local_analysis.descent import looks, teacher_of
+from ntkscale.experiments.local_analysis.record import open_logs
 from ntkscale.experiments.local_analysis.settings import LocalAnalysisSettings
 from ntkscale.experiments.work import Desk, Piece, save_piece
 from ntkscale.theory.local_analysis import (
@@ -50,13 +50,18 @@ def _bridge(settings: LocalAnalysisSettings, desk: Desk, piece: Piece) -> dict[s
     exact, seed = Population(teacher, phi), piece.key["seed"]
     device = teacher.directions.device
     ways = [ONE_STEP, *map(way_name, settings.gamma0)]
+    # The large step has no flow time, and so no curve.
+    logs = open_logs(settings, desk, piece, "way", ways[1:])
 
     def look(a: Tensor, W: Tensor, way: str, stage: str, time: float | None, lam: float) -> None:
         found = asdict(measure(a, W, teacher, phi))
         far = found.pop("far")
         row = {"cell": piece.name, **piece.key, "way": way, "stage": stage, "lam": lam}
         row |= {"time": time, "mse": float(exact.loss(a, W)), **found}
-        desk.folder.append(row | {f"far_{d:g}": v for d, v in zip(FAR, far, strict=True)})
+        row |= {f"far_{d:g}": v for d, v in zip(FAR, far, strict=True)}
+        desk.folder.append(row)
+        if way in logs and time is not None:
+            logs[way].log(row)
 
     fields = [MeanField(g, settings.width, settings.dimension) for g in settings.gamma0]
     times = _times(settings)
@@ -88,7 +93,7 @@ def _bridge(settings: LocalAnalysisSettings, desk: Desk, piece: Piece) -> dict[s
             desk.tell(0.5 * (index + 1) / half, f"flow time {at:g}")
         # The student of the large step goes on without lambda, for as many steps as the end phase.
         before = 0
-        for step in _looks(settings.steps * len(settings.lam)):
+        for step in looks(settings.steps * len(settings.lam), LOOKS):
             read_out, directions = descend(
                 exact, read_out, directions, 0.0, step - before, settings.rate
             )
@@ -104,6 +109,8 @@ def _bridge(settings: LocalAnalysisSettings, desk: Desk, piece: Piece) -> dict[s
             look(a, W, way, "late", None, lam)
         save("late", index + 1)
         desk.tell(0.5 + 0.5 * (index + 1) / len(settings.lam), f"lambda {lam:g}")
+    for log in logs.values():
+        log.finish()
     finite = bool(V.isfinite().all())
     status = "finished" if finite else "diverged"
     return {"status": status, "least_angle": teacher.least_angle, "power": exact.scale}
@@ -111,11 +118,7 @@ def _bridge(settings: LocalAnalysisSettings, desk: Desk, piece: Piece) -> dict[s
 
 def _times(settings: LocalAnalysisSettings) -> list[int]:
     """Steps at which students on their way are looked at."""
-    return _looks(max(int(settings.horizon / settings.flow_step), 1))
-
-
-def _looks(steps: int) -> list[int]:
-    return sorted({round(step) for step in np.geomspace(1, steps, LOOKS)})
+    return looks(max(int(settings.horizon / settings.flow_step), 1), LOOKS)
 
 
 def _one_step(

@@ -57,8 +57,9 @@ def draw_bridge(own: Sequence[Bridge], folder: Path) -> Picture:
     return Picture(
         save_figure(figure, folder, "bridge")[0],
         "When are features learned: one large step, gamma0, or the regularised end?",
-        f"A line for each of {len(own)} seeds; by stage: means. The one large step is followed by "
-        "a fitted read-out and descent without lambda. Dots: after each lambda of the end phase.",
+        f"A line for each seed ({len(own)}); by stage: means and deviations. The one large step is "
+        "followed by a fitted read-out and descent without lambda. Dots: after each lambda of the "
+        "end phase.",
     )
 
 
@@ -123,6 +124,6 @@ def bridge_table(own: Sequence[Bridge]) -> Table:
         "Angle: degrees to the nearest teacher direction, weighted by mass; capture: |P w|^2, P on "
         "the teacher's subspace, likewise; far: share of mass beyond 10 degrees. Early: after one "
         f"large step and a fitted read-out, or when the loss has halved. Equal loss: {SHARE:g} of "
-        f"the start. Means over {len(own)} seeds with 95 % intervals; dashes: not reached."
+        f"the start. Means over seeds ({len(own)}) with 95 % intervals; dashes: not reached."
     )
     return Table("Early, along the way, late", ["student", "measure", *STAGES], rows, note)

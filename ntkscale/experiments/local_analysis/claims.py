@@ -164,7 +164,7 @@ def _of_certificates(own: Sequence[Descent], small: np.ndarray, judged: bool) ->
                    digits=5)
             for words, few in ranges if few.any()
         ),
-        _claim("|1 - eta| at the neurons, weighted by mass", "every lambda",
+        _claim("|1 - mean of eta sign(a)| at the neurons, weighted by mass", "every lambda",
                [max(abs(1 - eta) for eta in one.certificates("schedule", "support"))
                 for one in own],
                "at most 1e-3", lambda v: v <= 1e-3, judged=judged, figure="certificate", digits=5),

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ntkscale.experiments.local_analysis.record import open_logs
 from ntkscale.experiments.local_analysis.settings import LocalAnalysisSettings
 from ntkscale.experiments.settings import resolve_device
 from ntkscale.experiments.work import Desk, Piece, save_piece
@@ -57,9 +58,9 @@ def phases(settings: LocalAnalysisSettings) -> list[Phase]:
     return found + ([Phase(0.0, settings.final_steps)] if settings.final_steps else [])
 
 
-def looks(steps: int) -> list[int]:
-    """Steps of a phase at which it is looked at, the last among them."""
-    return sorted({round(step) for step in np.geomspace(1, steps, LOOKS)})
+def looks(steps: int, most: int = LOOKS) -> list[int]:
+    """Steps of a phase at which it is looked at, log-spaced, the last among them."""
+    return sorted({round(step) for step in np.geomspace(1, steps, most)})
 
 
 def teacher_of(settings: LocalAnalysisSettings, seed: int) -> Teacher:
@@ -91,6 +92,8 @@ def _descent(
         dtype=torch.float64, device=teacher.directions.device,
     )  # fmt: skip
 
+    logs = open_logs(settings, desk, piece, "arm", settings.arms)
+
     def look(a: Tensor, W: Tensor, stage: str, phase: int, lam: float, step: int) -> None:
         strengths = scale * lam * on
         losses = objective.loss(a, W)
@@ -106,6 +109,7 @@ def _descent(
             far = found.pop("far")
             row |= found | {f"far_{d:g}": value for d, value in zip(FAR, far, strict=True)}
             desk.folder.append(row)
+            logs[arm].log(row)
 
     def keep(a: Tensor, W: Tensor, name: str) -> None:
         desk.folder.write_weights(f"{piece.name},{name}", {"a": a.cpu(), "W": W.cpu()})
@@ -142,6 +146,8 @@ def _descent(
                     record["certificates"] += _certificates(exact, a, W, lam, settings.arms)
             save_piece(desk, piece, {"a": a, "W": W}, {"at": at, "record": record})
         done = 0
+    for log in logs.values():
+        log.finish()
     return {
         "activation": activation,
         "status": "finished" if bool(W.isfinite().all()) else "diverged",

@@ -130,9 +130,13 @@ def _zeta(ax: Axes, rows: pl.DataFrame, first: bool) -> None:
 def draw_neurons(run: Run, one: Descent, settings: LocalAnalysisSettings, stem: str) -> Picture:
     """Neurons of one seed in the plane of two teacher directions, at five moments."""
     last = len(settings.lam) - 1
-    moments = [("start", 0, "start"), ("stage=1", 0, "stage 1: one step")]
-    moments += [("stage=2", 0, "stage 2: read-out fitted")]
-    moments += [(f"phase={last}", 0, f"stage 3: λ = {one.lam[-1]:.3g}")]
+    all_three = one.arms.index("schedule")
+    moments = [
+        ("start", all_three, "start"),
+        ("stage=1", all_three, "stage 1: one step"),
+        ("stage=2", all_three, "stage 2: read-out fitted"),
+        (f"phase={last}", all_three, f"stage 3: λ = {one.lam[-1]:.3g}"),
+    ]
     if "no-regularisation" in one.arms:
         moments += [(f"phase={last}", one.arms.index("no-regularisation"), "instead: λ = 0")]
     teacher = teacher_of(settings, one.seed)
@@ -143,8 +147,7 @@ def draw_neurons(run: Run, one: Descent, settings: LocalAnalysisSettings, stem: 
     with house_style():
         for place, (name, arm, title) in enumerate(moments):
             saved = run.weights(f"{one.cell},{name}")
-            a, W = (saved[key] if saved[key].ndim == 1 + (key == "W") else saved[key][arm]
-                    for key in ("a", "W"))  # fmt: skip
+            a, W = saved["a"][arm], saved["W"][arm]
             units = ((W / W.norm(dim=1, keepdim=True)) @ basis).numpy()
             masses = (a.abs() * W.norm(dim=1)).numpy()
             for row, second in enumerate((1, 2) if third else (min(1, basis.shape[1] - 1),)):

@@ -165,7 +165,11 @@ def expand(settings: LocalAnalysisSettings) -> LocalAnalysisSettings:
         raise ValueError(f"--rate {settings.rate:g} overshoots at the largest --lam: lower it.")
     for seed in settings.seed:
         draw_teacher(settings.dimension, settings.teachers, settings.least_angle, seed)
-    return replace(settings, lam=tuple(sorted(settings.lam, reverse=True)))
+    return replace(
+        settings,
+        lam=tuple(sorted(settings.lam, reverse=True)),
+        gamma0=tuple(sorted(settings.gamma0)),
+    )
 
 
 def assumptions(settings: LocalAnalysisSettings) -> list[str]:

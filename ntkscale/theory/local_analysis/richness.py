@@ -31,7 +31,13 @@ class MeanField:
     dimension: int
 
     def start(self, seed: int) -> Student:
-        """A (N,) and V (N, d) of a new network with f = 0."""
+        """A (N,) and V (N, d) of a new network with f = 0.
+
+        Raises:
+            ValueError: an odd width.
+        """
+        if self.width < 2 or self.width % 2:
+            raise ValueError(f"width {self.width} is no number of pairs: give an even one.")
         generator = torch.Generator().manual_seed(seed)
         half = self.width // 2
         a = torch.randn(half, generator=generator, dtype=torch.float64)

@@ -17,6 +17,10 @@ from ntkscale.theory.local_analysis.tail import Tail
 TRIES = 20_000
 """Sets of directions that are drawn before it is given up."""
 
+CLOSE = 20.0
+"""Degrees below which directions count as too close; the theorem has some polynomial of 1 / angle
+in its threshold, with no constant to compare with."""
+
 
 @dataclass(frozen=True)
 class Teacher:
@@ -100,24 +104,22 @@ def draw_teacher(
     )
 
 
-def violated(teacher: Teacher, phi: Tail, width: int, least_angle: float = 20.0) -> list[str]:
+def violated(teacher: Teacher, phi: Tail, width: int) -> list[str]:
     """What the theorem asks for and this teacher, nonlinearity or student does not give.
 
     Args:
         teacher: to be learned.
         phi: tail of the nonlinearity.
         width: neurons m of the student.
-        least_angle: degrees below which directions count as too close; the theorem has some
-            polynomial of 1 / angle in its threshold, with no constant to compare with.
 
     Returns:
         Sentences, none if all is well.
     """
     said, count = [], len(teacher.weights)
-    if teacher.least_angle < least_angle:
+    if teacher.least_angle < CLOSE:
         said.append(
             f"teacher directions come as close as {teacher.least_angle:.1f} degrees (under "
-            f"{least_angle:g}): the loss at which the local phase starts is too high to tell them "
+            f"{CLOSE:g}): the loss at which the local phase starts is too high to tell them "
             "apart."
         )
     if teacher.condition > 1e6:

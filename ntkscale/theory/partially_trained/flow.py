@@ -107,7 +107,7 @@ def flow(
     Raises:
         ValueError: a horizon or step out of range, an unknown method, or a loss that overflows.
 
-    Cost: n^2 m multiply-adds a step (RK4: four times that) and q n m a snapshot, in float64.
+    Cost: 2 n^2 m multiply-adds a step (RK4: four times that) and q n m a snapshot, in float64.
     """
     if not 0 < number(step) <= number(horizon) < float("inf"):
         raise ValueError(

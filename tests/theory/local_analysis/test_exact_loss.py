@@ -24,12 +24,22 @@ PHI: dict[str, Callable] = {
     "relu": lambda z: np.maximum(z, 0),
     "abs": np.abs,
     "relu2": lambda z: np.maximum(z, 0) ** 2,
+    "relu3": lambda z: np.maximum(z, 0) ** 3,
     "gelu": lambda z: z * (1 + erf(z / math.sqrt(2))) / 2,
     "erf": erf,
     "tanh": np.tanh,
     "square": np.square,
 }
-SYMMETRY = {"relu": 1, "abs": 1, "relu2": 0, "gelu": 1, "erf": -1, "tanh": -1, "square": 1}
+SYMMETRY = {
+    "relu": 1,
+    "abs": 1,
+    "relu2": 0,
+    "relu3": 0,
+    "gelu": 1,
+    "erf": -1,
+    "tanh": -1,
+    "square": 1,
+}
 
 
 def fresh() -> tuple[np.random.Generator, int, int, int]:
@@ -57,10 +67,12 @@ def test_kappa_is_that_of_quadrature(name: str) -> None:
     both = [np.array([slow.kappa(PHI[name], r + s) for r in rhos]) for s in (step, -step)]
     assert np.allclose(slope, (both[0] - both[1]) / (2 * step), rtol=1e-4, atol=1e-6)
     assert phi.symmetry == SYMMETRY[name]
-    assert phi.power == pytest.approx(float(phi.kappa(torch.ones(1, dtype=torch.float64))))
+    assert phi.power == pytest.approx(slow.kappa(PHI[name], 1.0), rel=1e-7)
+    ends = phi.kappa(torch.tensor([-1.0, 1.0], dtype=torch.float64))
+    assert np.allclose(ends, [slow.kappa(PHI[name], one) for one in (-1.0, 1.0)], atol=1e-8)
     small = 1e-2
     second = (slow.kappa(PHI[name], small) + slow.kappa(PHI[name], -small)) / (2 * small**2)
-    assert phi.second == pytest.approx(second, abs=2e-3)
+    assert phi.second == pytest.approx(second, rel=1e-2, abs=2e-3)
 
 
 def test_relu_is_as_printed_and_abs_is_twice_it_but_for_a_line() -> None:
@@ -184,6 +196,8 @@ def test_mean_field_students_move_as_the_networks_of_the_house_do() -> None:
             parameter -= step * gamma0**2 * width * parameter.grad
     moved = descend(sample, A, V, 0.0, 1, tuple(map(torch.tensor, field.rates(step))))  # type: ignore
     assert torch.allclose(moved[1] * d**0.5, network.get_parameter("hidden1"), rtol=1e-9)
+    with pytest.raises(ValueError, match="even"):
+        MeanField(gamma0, 5, d).start(0)
     readout = network.get_parameter("readout").flatten()
     assert torch.allclose(moved[0] * gamma0 * width, readout, rtol=1e-6, atol=1e-9)
 

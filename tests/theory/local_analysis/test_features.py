@@ -178,20 +178,28 @@ def test_angles_far_below_the_root_of_rounding_are_seen() -> None:
     assert found.weighted_angle == pytest.approx(math.degrees(1e-10), rel=1e-4)
 
 
-def test_laws_are_the_minimum_over_the_teachers_directions() -> None:
-    exact = Population(draw_teacher(5, 3, 50.0, seed()), RELU)
-    lam = 0.04
+@pytest.mark.parametrize(("name", "weights"), [("relu", (1, 1, 1)), ("erf", (1.5, -1, 0.8)),
+                                               ("relu2", (-1, 0.9, 2))])  # fmt: skip
+def test_laws_are_the_minimum_over_the_teachers_directions(
+    name: str, weights: tuple[float, ...]
+) -> None:
+    phi, a = tail(name), np.array(weights, dtype=float)
+    teacher = Teacher(draw_teacher(5, 3, 50.0, seed()).directions, torch.from_numpy(a))
+    exact = Population(teacher, phi)
+    lam = 0.4 * phi.power
     law = minimiser(exact, lam)
     gram = exact.teacher_gram.numpy()
-    # c^T K c - 2 c^T K a* + lam 1^T c over c >= 0, as a least-squares problem.
-    root = np.linalg.cholesky(gram).T
-    wanted = np.linalg.solve(root.T, gram @ np.ones(3) - lam / 2)
-    c = nnls(root, wanted)[0]
+    # c^T K c - 2 c^T K a* + lam |c|_1 over s c >= 0, as a least-squares problem in s c.
+    signs = np.sign(a)
+    turned = signs[:, None] * gram * signs
+    root = np.linalg.cholesky(turned).T
+    wanted = np.linalg.solve(root.T, turned @ abs(a) - lam / 2)
+    c = signs * nnls(root, wanted)[0]
     assert law.coefficients.numpy() == pytest.approx(c, abs=1e-8)
-    left = c - 1
+    left = c - a
     assert law.mse == pytest.approx(left @ gram @ left)
-    assert law.mass == pytest.approx(c.sum())
-    assert law.holds(exact) and not minimiser(exact, 1.0).holds(exact)
+    assert law.mass == pytest.approx(abs(c).sum())
+    assert law.holds(exact) and not minimiser(exact, 10 * phi.power).holds(exact)
     single = Population(draw_teacher(4, 1, 0.0, 0), RELU)
     assert minimiser(single, 0.1).mse == pytest.approx(2.75 * 0.01, rel=1e-2)
 
@@ -214,6 +222,11 @@ def test_the_trained_student_has_a_certificate_and_another_has_none(
     by_a = exact.gradients(torch.cat((a, size)), torch.cat((W, probe)))[0][-1]
     assert float(-by_a / lam) == pytest.approx(float(dual(exact, a, W, lam, probe)), abs=1e-10)
     assert certify(exact, 0.5 * a, W, lam).largest > 1.5
+    # With a teacher of the opposite sign eta is -1 at the neurons.
+    other = Population(replace(exact.teacher, weights=-exact.teacher.weights), RELU)
+    turned = certify(other, -a, W, lam)
+    assert turned.support == pytest.approx(found.support)
+    assert turned.largest == pytest.approx(found.largest)
     degrees, circle = great_circle(exact, 0, 1)
     assert torch.allclose(circle.norm(dim=1), torch.ones_like(degrees), atol=1e-12)
     at = int((degrees - exact.teacher.least_angle).abs().argmin())

@@ -151,6 +151,30 @@ def test_a_lazy_network_follows_its_limit() -> None:
     torch.testing.assert_close(end[0], lazy.targets, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("centered", [False, True])
+@pytest.mark.parametrize("name", ["relu", "gelu"])
+def test_the_limit_is_the_linearised_network(name: str, centered: bool) -> None:
+    """Weights that follow the gradient of the network linearised in them, to rounding."""
+    problem, w, u = drawn(name, gamma0=0.7, centered=centered)
+    sigma, time = activation(name), 7.3
+
+    def f(weights: Tensor) -> Tensor:
+        return sigma(u @ weights.T / 3) @ problem.readout / (0.7 * 10)
+
+    slopes = torch.autograd.functional.jacobian(f, w).reshape(9, -1)
+    first = torch.zeros(9).double() if centered else f(w)
+    kernel = 0.49 * 10 * slopes[:6] @ slopes[:6].T
+    left = torch.eye(6).double() - torch.matrix_exp(-kernel * time / 6)
+    spent = torch.linalg.solve(kernel, left @ (problem.targets - first[:6]))
+    moved = 0.49 * 10 * spent @ slopes[:6]
+    own, test = pt.limit_flow(problem, [time])
+    assert test is not None
+    expected = first + slopes @ moved
+    torch.testing.assert_close(torch.cat((own[0], test[0])), expected, rtol=1e-8, atol=1e-10)
+    h = u[:6] @ moved.reshape(w.shape).T / 3
+    torch.testing.assert_close(pt.limit_movement(problem, time), h, rtol=1e-8, atol=1e-10)
+
+
 @pytest.mark.parametrize("name", ["relu", "tanh"])
 def test_many_features_and_neurons_have_the_infinite_kernels(name: str) -> None:
     sigma = activation(name)
@@ -168,6 +192,13 @@ def test_many_features_and_neurons_have_the_infinite_kernels(name: str) -> None:
         assert float(kernel[a, b_]) == pytest.approx(expected, rel=2e-2 if name == "relu" else 1e-6)
     cross = pt.infinite_kernel(gram[:1], gram.diagonal()[:1], gram.diagonal(), activation=name)
     torch.testing.assert_close(cross, kernel[:1])
+    deep = pt.infinite_gram(x, depth=3, activation=name, bias=0.5, normalised=True)
+    root = torch.linalg.cholesky(x @ x.T / 3 + 0.25)
+    for _ in range(2):  # layer by layer, h ~ N(0, G + bias^2)
+        h = torch.randn(100_000, len(root), dtype=torch.float64) @ root.T
+        phi = sigma.normalised()(h)
+        root = torch.linalg.cholesky(phi.T @ phi / len(h) + 0.25)
+    torch.testing.assert_close(deep, root @ root.T - 0.25, rtol=0.05, atol=0.03)
     shallow = pt.infinite_gram(x, x[:2], depth=1)
     torch.testing.assert_close(shallow, x @ x[:2].T / 3)
 

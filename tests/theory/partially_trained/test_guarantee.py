@@ -28,6 +28,13 @@ def test_a_guarantee_is_kept(name: str, label: float, gamma0: float) -> None:
     problem = sphere(name, 6, 40, 200, label, gamma0)
     said = pt.guarantee(problem)
     assert said is not None and said.rate > 0
+    values = torch.linalg.eigvalsh(problem.gram)
+    assert said.rate == pytest.approx(2 / 6 * float(values[0]) * said.rho)
+    steepest = float(problem.sigma.first(torch.linspace(-9, 9, 100_001).double()).abs().max())
+    for a, i in ((0, 0), (5, 17)):  # both constants of the movement, as the README prints them
+        one = gamma0 * abs(float(problem.readout[i])) * steepest * float(problem.gram[a].norm())
+        one *= (2 * 6 * problem.loss) ** 0.5 / (float(values[0]) * said.rho)
+        assert float(said.movement[a, i]) == pytest.approx(one, rel=1e-6)
     found = pt.flow(problem, 60.0, step=0.25, method="rk4")
     bound = found.loss[0] * torch.exp(-said.rate * torch.from_numpy(found.times)).numpy()
     assert (found.loss <= bound * (1 + 1e-9)).all()
