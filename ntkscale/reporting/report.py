@@ -9,6 +9,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from ntkscale.reporting.figure_file import read_figure_data
+from ntkscale.reporting.report_charts import chart_figure, chart_scripts
 from ntkscale.reporting.report_style import CSS
 from ntkscale.reporting.table import Table
 from ntkscale.runs import write_text
@@ -21,7 +23,8 @@ class Picture:
     """A picture in a report.
 
     Attributes:
-        png: the picture itself, or the file that holds it.
+        png: the picture itself, or the file that holds it. Beside a file lie the data that
+            `save_figure` wrote, if any: they become a chart, and the picture is what is printed.
         alt: what it shows, in words, for those who cannot see it.
         caption: below it; empty for none.
     """
@@ -57,9 +60,10 @@ def write_report(
     config: Mapping[str, Any],
     environment: Mapping[str, Any],
 ) -> None:
-    """Write a report that needs no other file, no script and no network.
+    """Write a report that needs no other file and no network.
 
-    It follows the reader's light or dark setting and fits a telephone.
+    It follows the reader's light or dark setting and fits a telephone. Figures with data are
+    charts; without scripts, and on paper, they are pictures. A page without charts has no script.
 
     Args:
         path: of the HTML file; replaced in one go.
@@ -69,7 +73,7 @@ def write_report(
         config, environment: of the run, shown at the end.
 
     Raises:
-        ValueError: a figure that is no PNG.
+        ValueError: a figure that is no PNG, or has damaged data beside it.
         OSError: a figure cannot be read, or the report not written.
     """
     names = _anchors([section.heading for section in sections])
@@ -78,12 +82,14 @@ def write_report(
         for name, section in zip(names, sections, strict=True)
     )
     body = "\n".join(_section(name, section) for name, section in zip(names, sections, strict=True))
+    scripts = chart_scripts() if '<figure class="chart"' in body else ""
     page = f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="{_policy(bool(scripts))}">
 <title>{escape(title)}</title>
 <style>
 {CSS}</style>
@@ -107,7 +113,7 @@ def write_report(
 {_facts("Environment", environment)}
 </section>
 </main>
-</body>
+{scripts}</body>
 </html>
 """
     write_text(path, page)
@@ -130,7 +136,17 @@ def _figure(figure: Picture) -> str:
     data = base64.b64encode(content).decode()
     caption = f"<figcaption>{escape(figure.caption)}</figcaption>" if figure.caption else ""
     source = f"data:image/png;base64,{data}"
-    return f'<figure><img src="{source}" alt="{escape(figure.alt)}">{caption}</figure>'
+    picture = f'<img src="{source}" alt="{escape(figure.alt)}">'
+    curves = None if isinstance(figure.png, bytes) else read_figure_data(figure.png)
+    if curves is None or isinstance(figure.png, bytes):
+        return f"<figure>{picture}{caption}</figure>"
+    return chart_figure(picture, caption, curves, figure.png.stem)
+
+
+def _policy(scripts: bool) -> str:
+    """What the browser may load: nothing but what stands in the page."""
+    allowed = " script-src 'unsafe-inline';" if scripts else ""
+    return f"default-src 'none';{allowed} style-src 'unsafe-inline'; img-src data: blob:"
 
 
 def _paragraphs(text: str) -> str:

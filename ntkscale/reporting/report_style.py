@@ -6,7 +6,7 @@ CSS = """\
   --text: #1b1f24; --faint: #59636e; --page: #ffffff; --line: #d5dae0; --shade: #f4f6f8;
   --link: #0056a8; --pass: #116329; --fail: #b3151c; --rough: #8a5a00;
 }
-@media (prefers-color-scheme: dark) {
+@media screen and (prefers-color-scheme: dark) {
   :root {
     --text: #e4e8ec; --faint: #9aa5b1; --page: #14171a; --line: #363c43; --shade: #1e2327;
     --link: #79b8ff; --pass: #56d364; --fail: #ff7b72; --rough: #e3b341;
@@ -54,5 +54,43 @@ th.number, td.number { text-align: right; white-space: nowrap; }
 figure { margin: 1.25rem 0; }
 img { display: block; max-width: 100%; height: auto; background: #ffffff; border-radius: .3rem; }
 details { margin: .75rem 0; } summary { cursor: pointer; font-weight: 600; }
-@media print { nav { display: none; } figure, tr { break-inside: avoid; } }
+.charts { display: none; }
+.panels {
+  display: grid; gap: 0 1rem;
+  grid-template-columns: repeat(
+    auto-fit, minmax(min(100%, max(18rem, 95% / var(--columns) - 1rem)), 1fr)
+  );
+}
+.panel {
+  min-width: 0; max-width: 48rem; margin-bottom: 1.25rem;
+  display: grid; grid-template-rows: subgrid; grid-row: span 3; grid-template-columns: 100%;
+}
+.head { align-self: end; display: flex; flex-wrap: wrap; gap: .25rem .75rem; align-items: center; }
+.head strong { flex: 1 1 auto; font-size: .9rem; }
+.tools { display: flex; gap: .3rem; margin-left: auto; }
+.plot { height: 19rem; }
+.legend { display: flex; flex-wrap: wrap; gap: .1rem .5rem; padding: .25rem 0 0 .5rem; }
+.tools button, .legend button {
+  font: inherit; font-size: .8rem; line-height: 1.3; color: var(--text); cursor: pointer;
+  background: transparent; border: 1px solid transparent; border-radius: .3rem;
+  padding: .2rem .4rem; text-align: left;
+}
+.tools button { border-color: var(--line); color: var(--faint); white-space: nowrap; }
+.tools button[aria-pressed="true"] { background: var(--shade); color: var(--text); }
+.tools button:hover, .legend button:hover { border-color: var(--faint); }
+.legend svg { vertical-align: -1px; margin-right: .4rem; }
+.legend button[aria-pressed="false"] { opacity: .5; text-decoration: line-through; }
+button:focus-visible, a:focus-visible { outline: 2px solid var(--link); outline-offset: 1px; }
+.data { font-size: .85rem; color: var(--faint); margin: .5rem 0 0; }
+@media (pointer: coarse) { .tools button, .legend button { padding: .5rem .5rem; } }
+@media screen {
+  .live > img { display: none; }
+  .live > .charts { display: block; }
+}
+@media print {
+  nav { display: none; } figure, tr { break-inside: avoid; } h2 { break-after: avoid; }
+  .table { overflow: visible; } table { width: auto; font-size: .65rem; }
+  th, td { padding-right: .4rem; overflow-wrap: anywhere; }
+  th.number, td.number { white-space: normal; }
+}
 """

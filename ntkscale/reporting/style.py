@@ -14,6 +14,8 @@ from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+from ntkscale.reporting.figure_file import write_figure_data
+from ntkscale.reporting.figure_reading import figure_data
 from ntkscale.runs import replacing
 from ntkscale.schema import QUANTITIES
 
@@ -69,6 +71,8 @@ def new_figure(columns: int = 1, rows: int = 1) -> tuple[Figure, list[Axes]]:
 def save_figure(figure: Figure, folder: Path, stem: str) -> tuple[Path, Path]:
     """Write `<folder>/<stem>.png` and `.pdf`; the same figure gives the same bytes.
 
+    A figure of curves leaves its numbers in `<stem>.json` too, for the chart in the report.
+
     Returns:
         The two paths, PNG first.
 
@@ -84,6 +88,7 @@ def save_figure(figure: Figure, folder: Path, stem: str) -> tuple[Path, Path]:
             FigureCanvasPdf(figure)
             nothing = {"Creator": None, "Producer": None, "CreationDate": None}
             figure.savefig(file, format="pdf", metadata=nothing)
+        write_figure_data(png, figure_data(figure))
     return png, pdf
 
 

@@ -161,11 +161,15 @@ def test_saving_twice_gives_the_same_bytes(tmp_path: Path, rng: np.random.Genera
         draw_spectrum(axes[1], [Spectrum("s", np.sort(y)[::-1])])
         paths = save_figure(figure, tmp_path / folder, "loss")
         assert [path.name for path in paths] == ["loss.png", "loss.pdf"]
-    for name in ("loss.png", "loss.pdf"):
+    for name in ("loss.png", "loss.pdf", "loss.json"):
         content = (tmp_path / "a" / name).read_bytes()
         assert content == (tmp_path / "b" / name).read_bytes() and len(content) > 1000
     assert b"CreationDate" not in (tmp_path / "a/loss.pdf").read_bytes()
-    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["loss.pdf", "loss.png"]
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [
+        "loss.json",
+        "loss.pdf",
+        "loss.png",
+    ]
 
 
 def luminance(colour: str) -> float:

@@ -32,7 +32,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if "style" not in self.open:
+        if not {"style", "script"} & set(self.open):
             self.text += data
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
@@ -67,7 +67,7 @@ def write(path: Path, png: Path) -> Page:
 
 def test_it_is_self_contained_and_escaped(tmp_path: Path, png: Path) -> None:
     page = write(tmp_path / "report.html", png)
-    assert not page.all("script") and not page.all("link")
+    assert not page.all("link") and not any("src" in script for script in page.all("script"))
     sources = [image["src"] or "" for image in page.all("img")]
     content = png.read_bytes()
     for source in sources:
@@ -76,7 +76,8 @@ def test_it_is_self_contained_and_escaped(tmp_path: Path, png: Path) -> None:
     assert len(sources) == 2
     assert [image["alt"] for image in page.all("img")] == ['alt "quoted"', "again"]
     text = (tmp_path / "report.html").read_text()
-    assert not re.search(r"https?://|@import|url\(", text)
+    loaded = re.sub(r"http://www\.w3\.org/2000/svg", "", text)  # a name
+    assert not re.search(r"https?://|@import|url\(", loaded)
     for said in (
         "Circle <script>alert(1)</script>",
         "Two <b>.",
@@ -86,6 +87,48 @@ def test_it_is_self_contained_and_escaped(tmp_path: Path, png: Path) -> None:
     ):
         assert said in page.text
     assert "torch 2, numpy 1" in page.text
+
+
+def test_only_pages_with_charts_have_scripts_and_plotly_once(tmp_path: Path, png: Path) -> None:
+    page = write(tmp_path / "report.html", png)
+    kinds = [script.get("type") for script in page.all("script")]
+    assert kinds == ["application/json", "text/plain", None]  # one figure, plotly, the script
+    sections = [Section("One", figures=[Picture(png, "a"), Picture(png, "b")])]
+    write_report(tmp_path / "r.html", "t", "", sections, config={}, environment={})
+    kinds = [script.get("type") for script in Page((tmp_path / "r.html").read_text()).all("script")]
+    assert kinds == ["application/json", "application/json", "text/plain", None]
+    plain = [Section("One", figures=[Picture(png.read_bytes(), "a")])]
+    write_report(tmp_path / "r.html", "t", "", plain, config={}, environment={})
+    text = (tmp_path / "r.html").read_text()
+    assert not Page(text).all("script") and "script-src" not in text and len(text) < 200_000
+
+
+def test_the_page_may_load_nothing(tmp_path: Path, png: Path) -> None:
+    page = write(tmp_path / "report.html", png)
+    (policy,) = [meta["content"] or "" for meta in page.all("meta") if "http-equiv" in meta]
+    assert policy.startswith("default-src 'none'") and "http" not in policy
+
+
+def test_strings_of_a_run_cannot_leave_their_chart(tmp_path: Path) -> None:
+    figure, axes = new_figure()
+    hostile = "</script><script>alert(1)</script><!-- &lt;"
+    axes[0].plot([1, 2], [1, 4], label=hostile)
+    axes[0].set_title(hostile)
+    png = save_figure(figure, tmp_path, "curve")[0]
+    page = write(tmp_path / "report.html", png)
+    assert len(page.all("script")) == 3
+    text = (tmp_path / "report.html").read_text()
+    assert "<script>alert" not in text and "<!-- &lt;" not in text
+
+
+def test_damaged_data_are_named_and_the_old_report_stays(tmp_path: Path, png: Path) -> None:
+    write(tmp_path / "report.html", png)
+    before = (tmp_path / "report.html").read_bytes()
+    data = png.with_suffix(".json")
+    data.write_text(data.read_text().replace('"solid"', '"wavy"'))
+    with pytest.raises(ValueError, match=r"curve\.json is damaged"):
+        write(tmp_path / "report.html", png)
+    assert (tmp_path / "report.html").read_bytes() == before
 
 
 def test_the_contents_lead_to_every_section(tmp_path: Path, png: Path) -> None:
