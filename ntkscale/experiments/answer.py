@@ -79,6 +79,41 @@ class Answer:
             return f"cannot be told: {len(ratios)} seeds do not agree well enough"
         return f"{'yes' if high <= 1 else 'no'}, by {len(ratios)} seeds"
 
+    @property
+    def alpha(self) -> Entry:
+        """Of the initial kernels, with the hull of their intervals; as given, without one."""
+        if self.given is not None:
+            return Entry(self.given[0], digits=2)
+        return _hull([(start.alpha, start.alpha_interval) for start in self.starts])
+
+    @property
+    def beta(self) -> Entry:
+        """The same of beta."""
+        if self.given is not None:
+            return Entry(self.given[1], digits=2)
+        return _hull([(start.beta, start.beta_interval) for start in self.starts])
+
+    @property
+    def regimes(self) -> tuple[str, ...]:
+        """Regimes that the interval of beta leaves open; none where nothing was measured."""
+        if self.given is not None:
+            return (regime(*self.given),)
+        if not self.starts:
+            return ()
+        middle, found = self._middle()
+        low, high = self.beta.interval or (found, found)
+        return tuple(dict.fromkeys(regime(middle, max(b, 1e-9)) for b in (low, found, high)))
+
+    @property
+    def gain(self) -> Entry:
+        """Exponent in time of the rich network minus the lazy one's, with its interval."""
+        return mean_over_seeds(self.gains, digits=2)
+
+    @property
+    def ratio(self) -> Entry:
+        """Its mse over the lazy one's at equal time; empty where that cannot be told."""
+        return Entry(None) if self.unknown or not _sound(self.ratios) else _ratio(self.ratios)
+
     def row(self, run: str) -> dict[str, str]:
         """The answers as entries of the verdict's table; `run` is where they come from."""
         said = (run, self.task, self._regime(), self._gain(), self._reach(), self._next())
@@ -98,18 +133,13 @@ class Answer:
             return f"{regime(alpha, beta)}: alpha {alpha:g}, beta {beta:g}"
         if not self.starts:
             return "-"
-        alpha = _hull([(start.alpha, start.alpha_interval) for start in self.starts])
-        beta = _hull([(start.beta, start.beta_interval) for start in self.starts])
-        middle, found = self._middle()
-        low, high = beta.interval or (found, found)
-        names = dict.fromkeys(regime(middle, max(b, 1e-9)) for b in (low, found, high))
-        return f"{' or '.join(names)}: alpha {alpha.text}, beta {beta.text}"
+        return f"{' or '.join(self.regimes)}: alpha {self.alpha.text}, beta {self.beta.text}"
 
     def _gain(self) -> str:
         parts = [self.helps]
         if _sound(self.ratios) and not self.unknown:
-            parts.append(f"mse x {_ratio(self.ratios).text} at t = {_plain(self.equal_time)}")
-            gain = mean_over_seeds(self.gains, digits=2).text
+            parts.append(f"mse x {self.ratio.text} at t = {_plain(self.equal_time)}")
+            gain = self.gain.text
             parts.append(f"exponent {'' if gain.startswith('-') else '+'}{gain}")
         # A gain that no window gave shows as a dash.
         return "; ".join(part for part in parts if part != "exponent -")

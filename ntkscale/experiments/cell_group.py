@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ntkscale import ntk
 from ntkscale.experiments.cells import Cell
 from ntkscale.experiments.settings import WandbMode
+from ntkscale.experiments.theory_curve import lazy_curve
 from ntkscale.reporting import WandbLog
 from ntkscale.runs import RunFolder
 from ntkscale.tracking import MEMORY, KernelTracker
@@ -165,9 +166,19 @@ class CellGroup:
                     kernels = self._kernels(i, trainer.step)
                     self._folder.write_kernel(cell.name, trainer.step, kernels)
                     self._logs[i].log_kernel_picture("kernel", kernels["kernel"].numpy(), now)
+                    if trainer.step == 0 and trainer.time is not None:
+                        self._log_theory(i, kernels)
             self._folder.append({"cell": cell.name, **cell.key, **row})
             self._logs[i].log(row)
         self._looked_at = reached
+
+    def _log_theory(self, index: int, start: dict[str, Tensor]) -> None:
+        """Give the dashboard the whole curve that theory expects, before the network goes there."""
+        if self._logs[index].recording:
+            network, task = self._networks[index], self._trainer.task
+            looks = [t for t in self._schedule.losses if t <= self._schedule.expected_end]
+            for t, mse in zip(*lazy_curve(start, network, task, looks), strict=True):
+                self._logs[index].log({"time": t, "theory_mse": mse})
 
     def _kernels(self, index: int, step: int) -> dict[str, Tensor]:
         """The kernel just measured; at first also what the start predicts.

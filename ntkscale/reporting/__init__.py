@@ -19,6 +19,7 @@ from ntkscale.reporting.style import (
 )
 from ntkscale.reporting.table import Entry, Mark, Table, show
 from ntkscale.reporting.wandb_log import WandbLog
+from ntkscale.reporting.workspace import build_workspace, definition, save_workspace
 
 __all__ = [
     "COLOURS",
@@ -32,6 +33,8 @@ __all__ = [
     "Table",
     "WandbLog",
     "axis_label",
+    "build_workspace",
+    "definition",
     "draw_curves",
     "draw_distance_map",
     "draw_kernel_pictures",
@@ -41,6 +44,7 @@ __all__ = [
     "ladder",
     "new_figure",
     "save_figure",
+    "save_workspace",
     "show",
     "write_report",
 ]

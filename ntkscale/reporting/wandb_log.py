@@ -5,7 +5,7 @@ import math
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, suppress
 from functools import cache
 from pathlib import Path
@@ -16,13 +16,16 @@ from urllib.request import getproxies
 import matplotlib as mpl
 import numpy as np
 
+from ntkscale.reporting.wandb_agent import agents_run
 from ntkscale.schema import QUANTITIES
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from PIL.Image import Image
 
-_LEADING = 8
+LEADING = 8
+"""So many of a list of eigenvalues have a key of their own: ``<name>/01`` and on."""
+
 _PICTURE = 256  # pixels
 _REACH_SECONDS = 3.0
 _INIT_SECONDS = 10.0
@@ -42,6 +45,9 @@ class WandbLog:
         name: of the W&B run: the cell.
         group: what holds runs together: the experiment and the run's name.
         config: of the run, with the cell's keys.
+        job: what is recorded: a cell, or the verdict on all of them. Under a sweep's agent the
+            verdict is the agent's run, with the parameters that it was given; cells, of which there
+            may be many and in several processes, are runs of their own.
     """
 
     _online_failed: ClassVar[bool] = False
@@ -54,17 +60,26 @@ class WandbLog:
         name: str,
         group: str,
         config: Mapping[str, Any],
+        job: Literal["cell", "verdict"] = "cell",
     ) -> None:
         self._run: Any = None
+        self._folder = folder
         self._axes_known = False
         if mode == "disabled":
             return
+        said = {"dir": folder, "name": name, "group": group, "config": dict(config)}
+        said |= {"job_type": job}
         if mode == "online" and not WandbLog._online_failed:
-            self._attempt(lambda: self._start("online", folder, name, group, config), "offline")
+            self._attempt(lambda: self._start("online", said), "offline")
             # A run of many cells waits for a missing network once.
             WandbLog._online_failed = self._run is None
         if self._run is None:
-            self._attempt(lambda: self._start("offline", folder, name, group, config), "not")
+            self._attempt(lambda: self._start("offline", said), "not")
+
+    @property
+    def recording(self) -> bool:
+        """Whether what is logged goes anywhere."""
+        return self._run is not None
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Record one row of metrics; text, None and what `ntkscale.schema` does not know is left.
@@ -89,13 +104,27 @@ class WandbLog:
             self._attempt(lambda: self._log_picture(name, matrix, time))
 
     def log_figures(self, figures: Mapping[str, Path]) -> None:
-        """Record PNG files as images, under ``figures/<name>``.
+        """Record PNG files as the series of images ``figures``, their names as captions.
 
         Args:
             figures: names to files.
         """
         if self._run is not None:
             self._attempt(lambda: self._log_figures(figures))
+
+    def conclude(
+        self,
+        summary: Mapping[str, str | float],
+        tables: Mapping[str, tuple[Sequence[str], Sequence[Sequence[str | float | None]]]],
+    ) -> None:
+        """Record what stands in the table of runs, and tables of its own.
+
+        Args:
+            summary: by column of the table of runs.
+            tables: by key: names of columns, and rows. A column holds text or numbers, or None.
+        """
+        if self._run is not None:
+            self._attempt(lambda: self._conclude(summary, tables))
 
     def finish(self) -> None:
         """Close the record; later calls do nothing."""
@@ -119,16 +148,11 @@ class WandbLog:
                 with suppress(Exception), redirect_stderr(io.StringIO()):
                     wandb.teardown()
 
-    def _start(
-        self,
-        mode: Literal["offline", "online"],
-        folder: Path,
-        name: str,
-        group: str,
-        config: Mapping[str, Any],
-    ) -> None:
+    def _start(self, mode: Literal["offline", "online"], said: dict[str, Any]) -> None:
         import wandb  # takes a second, which --wandb disabled need not pay
 
+        # Taken out of the environment before W&B reads it: it would make one run of all cells.
+        agent = agents_run()
         settings = wandb.Settings(
             silent=True,
             console="off",
@@ -143,24 +167,25 @@ class WandbLog:
             init_timeout=_INIT_SECONDS,
             finish_timeout=_FINISH_SECONDS,
         )
-        with _cache_somewhere(folder):
+        meant = agent is not None and said["job_type"] == "verdict" and not agent.taken
+        if agent is not None and meant:
+            settings.run_id, settings.sweep_id = agent.run_id or None, agent.sweep_id or None
+            said = {**said, "config": said["config"] | agent.parameters}
+        with _cache_somewhere(said["dir"]):
             if mode == "online":
-                _reach(wandb.setup(settings).settings.base_url)
-                if not wandb.login(prompt=False, verify=False):
-                    raise PermissionError("no account is configured here, see `wandb login`")
+                sign_in(settings)
             self._run = wandb.init(
-                project="ntkscale",
+                project=os.environ.get("WANDB_PROJECT") or "ntkscale",
                 mode=mode,
-                dir=folder,
-                name=name,
-                group=group,
-                config=dict(config),
                 reinit="create_new",
                 settings=settings,
+                **said,
             )
+        if agent is not None and meant:
+            agent.taken = True
         for axis in ("step", "time", _PICTURE_TIME):
             self._run.define_metric(axis, hidden=True)
-        self._run.define_metric("kernel_pictures/*", step_metric=_PICTURE_TIME)
+        self._run.define_metric(f"{PICTURES}/*", step_metric=_PICTURE_TIME)
 
     def _log(self, row: Mapping[str, Any]) -> None:
         if not self._axes_known:
@@ -183,15 +208,34 @@ class WandbLog:
 
         picture, largest = _picture(matrix)
         image = wandb.Image(picture, caption=f"t = {time:.4g}, scale to {largest:.4g}")
-        self._run.log({f"kernel_pictures/{name}": image, _PICTURE_TIME: time})
+        self._run.log({f"{PICTURES}/{name}": image, _PICTURE_TIME: time})
 
     def _log_figures(self, figures: Mapping[str, Path]) -> None:
         import wandb
 
-        self._run.log({f"figures/{name}": wandb.Image(str(p)) for name, p in figures.items()})
+        # A series, for a panel cannot be made for keys that differ from run to run.
+        for name, path in figures.items():
+            self._run.log({FIGURES: wandb.Image(str(path), caption=name)})
+
+    def _conclude(
+        self,
+        summary: Mapping[str, str | float],
+        tables: Mapping[str, tuple[Sequence[str], Sequence[Sequence[str | float | None]]]],
+    ) -> None:
+        import wandb
+
+        self._run.summary.update(dict(summary))
+        # A table is kept twice, and `wandb sync` needs the copy: it stays with the run.
+        with _environment("WANDB_DATA_DIR", self._folder / "wandb" / "tables"):
+            for key, (columns, rows) in tables.items():
+                data = [list(row) for row in rows]
+                self._run.log({key: wandb.Table(columns=list(columns), data=data)})
 
 
-_PICTURE_TIME = "kernel_pictures/time"
+PICTURES, FIGURES = "kernel_pictures", "figures"
+"""Keys of the images: those of kernels are ``kernel_pictures/<name>``."""
+
+_PICTURE_TIME = f"{PICTURES}/time"
 _SERVICE_GONE = {"HandleAbandonedError", "MailboxClosedError"}
 _OUTCOMES = {
     "offline": "offline instead",
@@ -205,7 +249,7 @@ def _entries(name: str, value: Any) -> dict[str, Any]:
     shape = QUANTITIES[name].shape
     if shape == "scalar":
         return {name: value}
-    shown = value if shape == "layer" else value[:_LEADING]
+    shown = value if shape == "layer" else value[:LEADING]
     entries: dict[str, Any] = {f"{name}/{i:02d}": entry for i, entry in enumerate(shown, start=1)}
     positive = [math.log10(entry) for entry in value if entry > 0 and math.isfinite(entry)]
     if shape == "index" and positive:
@@ -232,6 +276,22 @@ def _picture(matrix: "ArrayLike") -> tuple["Image", float]:
     return Image.fromarray(np.ascontiguousarray(shown[..., :3])), largest
 
 
+def sign_in(settings: Any) -> None:
+    """Make sure of a network and an account, without asking.
+
+    Args:
+        settings: of W&B, from which it starts if it has not.
+
+    Raises:
+        OSError: nobody answers, or no account is configured.
+    """
+    import wandb
+
+    _reach(wandb.setup(settings).settings.base_url)
+    if not wandb.login(prompt=False, verify=False):
+        raise PermissionError("no account is configured here, see `wandb login`")
+
+
 def _reach(url: str) -> None:
     """Fail within seconds where W&B, left to itself, tries for minutes.
 
@@ -247,14 +307,24 @@ def _reach(url: str) -> None:
 @contextmanager
 def _cache_somewhere(folder: Path) -> Iterator[None]:
     """Without a home W&B's service would log to the terminal and cache in the current folder."""
-    if os.access(os.environ.get("HOME", ""), os.W_OK) or "XDG_CACHE_HOME" in os.environ:
+    if os.access(os.environ.get("HOME", ""), os.W_OK):
         yield
         return
-    os.environ["XDG_CACHE_HOME"] = str((folder / "wandb" / "cache").resolve())
+    with _environment("XDG_CACHE_HOME", folder / "wandb" / "cache"):
+        yield
+
+
+@contextmanager
+def _environment(variable: str, folder: Path) -> Iterator[None]:
+    """With a folder of ours in a variable of the environment, where it has no value yet."""
+    if variable in os.environ:
+        yield
+        return
+    os.environ[variable] = str(folder.resolve())
     try:
         yield
     finally:
-        del os.environ["XDG_CACHE_HOME"]
+        del os.environ[variable]
 
 
 @cache

@@ -72,3 +72,13 @@ def run(folder: Path) -> Any:
     """The record that describes the run."""
     (found,) = (r.run for r in records(folder) if r.WhichOneof("record_type") == "run")
     return found
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    """The run's summary at its end; parts of a nested value under `key.part`."""
+    found: dict[str, Any] = {}
+    for record in records(folder):
+        if record.WhichOneof("record_type") == "summary":
+            for item in record.summary.update:
+                found[".".join(item.nested_key) or item.key] = json.loads(item.value_json)
+    return found

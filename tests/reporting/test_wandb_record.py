@@ -107,15 +107,24 @@ def test_kernel_pictures_show_the_kernel(tmp_path: Path) -> None:
 
 
 def test_figures_are_recorded_as_they_are(tmp_path: Path) -> None:
-    pixels = np.random.default_rng().integers(0, 256, (12, 20, 3), dtype=np.uint8)
-    file = tmp_path / "shares.png"
-    Image.fromarray(pixels).save(file)
-    log = WandbLog("offline", tmp_path / "w", name="figures", group="g", config={})
-    log.log_figures({"shares": file})
+    rng = np.random.default_rng()
+    sizes = {"shares": (12, 20, 3), "exponents": (7, 9, 3)}
+    pixels = {name: rng.integers(0, 256, size, dtype=np.uint8) for name, size in sizes.items()}
+    files = {name: tmp_path / f"{name}.png" for name in pixels}
+    for name, file in files.items():
+        Image.fromarray(pixels[name]).save(file)
+    log = WandbLog("offline", tmp_path / "w", name="verdict", group="g", config={}, job="verdict")
+    assert log.recording
+    log.log_figures(files)
     log.finish()
-    log.log_figures({"shares": file})  # nothing, after the end
-    (entries,) = wandb_record.history(tmp_path / "w")
-    assert (picture_of(tmp_path / "w", entries["figures/shares.path"]) == pixels).all()
+    assert not log.recording
+    log.log_figures(files)  # nothing, after the end
+    log.conclude({"a": 1.0}, {})
+    rows = wandb_record.history(tmp_path / "w")
+    assert [row["figures.caption"] for row in rows] == list(pixels)
+    for row, drawn in zip(rows, pixels.values(), strict=True):
+        assert (picture_of(tmp_path / "w", row["figures.path"]) == drawn).all()
+    assert "a" not in wandb_record.summary(tmp_path / "w")
 
 
 def picture_of(folder: Path, path: str) -> np.ndarray:

@@ -75,14 +75,18 @@ def kernel_measures(solution: Solution, targets: Tensor) -> dict[float, dict[str
 
 
 def _curves(rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, float]]:
-    """The curves of theory, or the mean curves of all seeds of a width."""
+    """The curves of theory, or the mean curves of all seeds of a width.
+
+    The mse of theory has a name of its own, so that it is drawn beside that of networks.
+    """
     times: dict[float, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         if row.get("time") is None or row["kind"] not in (FULL, "network"):
             continue
         for name, value in row.items():
             if name in QUANTITIES and name != "time" and value is not None:
-                times[row["time"]][name].append(value)
+                own = "theory_mse" if name == "mse" and row["kind"] == FULL else name
+                times[row["time"]][own].append(value)
     for time in sorted(times):
         means = {name: float(np.mean(values)) for name, values in times[time].items()}
         yield {"time": time, **means}
