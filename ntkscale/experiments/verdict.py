@@ -70,13 +70,13 @@ def kernel_strip(run: Run, key: dict[str, float | int], note: str) -> list[Pictu
     figure = draw_kernel_pictures(
         [kernel / scale for kernel, scale in zip(kernels, scales, strict=True)],
         [moments[step] for step in kept],
+        axis=clock,
     )
-    moment = "steps" if clock == "step" else "flow time"
     return [
         Picture(
             save_figure(figure, run.path / "figures", "kernel_pictures")[0],
             "The kernel matrix of the probe at up to five times.",
-            f"{name}; t in {moment}; {note} Each is divided by its mean diagonal entry: "
+            f"{name}; {note} Each is divided by its mean diagonal entry: "
             f"{', '.join(f'{scale:.3g}' for scale in scales)}.",
         )
     ]

@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from ntkscale.reporting.style import house_style
+from ntkscale.schema import Axis
 
 _SIDE = 1.75  # inches a picture
 _ROOM = 0.8  # inches for the colour bar beside them, for labels and titles above and below
@@ -21,6 +22,7 @@ def draw_kernel_pictures(
     *,
     title: str = "",
     samples: str = "probe point",
+    axis: Axis = "time",
 ) -> Figure:
     """A strip of kernels K_t, one a time, with a shared colour scale and its bar.
 
@@ -29,9 +31,10 @@ def draw_kernel_pictures(
 
     Args:
         matrices: (n, n) each, in the order of the probe points.
-        times: flow time of each.
+        times: flow time of each, or steps.
         title: above the strip.
         samples: what rows and columns are.
+        axis: whether the kernels stand at flow times or at steps.
 
     Raises:
         ValueError: no matrices, matrices of different shapes, or not one time for each.
@@ -52,13 +55,14 @@ def draw_kernel_pictures(
         colours = ScalarMappable(scale, "RdBu_r" if signed else "viridis")
         for ax, kernel, time in zip(axes, kernels, times, strict=True):
             ax.imshow(kernel, norm=scale, cmap=colours.cmap)
-            ax.set_title(f"t = {time:.3g}", loc="center")
+            moment = f"t = {time:.3g}" if axis == "time" else f"step {time:,.0f}"
+            ax.set_title(moment, loc="center")
             ax.grid(visible=False)
             ax.set_xlabel(f"{samples} [index]")
             ax.tick_params(labelsize=6.5)
             # Shared by all pictures of the strip.
-            for axis in (ax.xaxis, ax.yaxis):
-                axis.set_major_locator(MaxNLocator(5, integer=True))
+            for ticks in (ax.xaxis, ax.yaxis):
+                ticks.set_major_locator(MaxNLocator(5, integer=True))
         axes[0].set_ylabel(f"{samples} [index]")
         figure.colorbar(colours, ax=list(axes), label="K(x, x') [1]", shrink=0.85, pad=0.01)
         if title:

@@ -81,13 +81,14 @@ class WandbLog:
         """Whether what is logged goes anywhere."""
         return self._run is not None
 
-    def log(self, row: Mapping[str, Any]) -> None:
+    def log(self, row: Mapping[str, Any] | None) -> None:
         """Record one row of metrics; text, None and what `ntkscale.schema` does not know is left.
 
         Args:
-            row: schema names to numbers or lists of numbers.
+            row: schema names to numbers or lists of numbers; None, such as a tracker returns when
+                no look is due, records nothing.
         """
-        if self._run is not None:
+        if self._run is not None and row is not None:
             self._attempt(lambda: self._log(row))
 
     def log_kernel_picture(self, name: str, matrix: "ArrayLike", time: float) -> None:
@@ -137,7 +138,7 @@ class WandbLog:
             # W&B's own complaints would be further lines.
             with redirect_stderr(io.StringIO()):
                 work()
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # it has been known to leave by the latter
             self._run = None
             what = str(error).strip().splitlines()
             reason = f"{type(error).__name__}{': ' + what[0] if what else ''}"

@@ -66,7 +66,7 @@ def _questions(top: int) -> list[_Question]:
         ),
         _Question(
             "|K_T| / |K_0| - 1, over standard",
-            lambda a, s: (a.growth - 1) / (s.growth - 1),
+            lambda a, s: _over(a.growth - 1, s.growth - 1),
             f"less than {GROWTH:g}",
             most=GROWTH,
         ),
@@ -77,13 +77,13 @@ def _questions(top: int) -> list[_Question]:
         ),
         _Question(
             "distance left after 2 epochs, S(K_2, K_T), over standard",
-            lambda a, s: a.left_early / s.left_early,
+            lambda a, s: _over(a.left_early, s.left_early),
             geometric=True,
             digits=2,
         ),
         _Question(
             "late kernel velocity, over standard",
-            lambda a, s: a.late_velocity / s.late_velocity,
+            lambda a, s: _over(a.late_velocity, s.late_velocity),
             geometric=True,
             digits=2,
         ),
@@ -98,6 +98,11 @@ def _questions(top: int) -> list[_Question]:
             ),
         ),
     ]
+
+
+def _over(adversarial: float, standard: float) -> float:
+    """Their ratio; not defined where nothing moves, as in trainings of two epochs."""
+    return adversarial / standard if standard else float("nan")
 
 
 def pairs(own: Sequence[Trained], attack: str) -> list[tuple[Trained, Trained]]:

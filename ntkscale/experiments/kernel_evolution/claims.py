@@ -133,7 +133,8 @@ def _of_basins(own: Sequence[Evolution], judged: bool) -> list[Claim]:
     known = [value for value in each if np.isfinite(value)]
     text = "not defined: barriers are all alike"
     if np.isfinite(rho):
-        text = f"{rho:.2f} (p = {p:.0e}; parents {min(known):.2f} to {max(known):.2f})"
+        parents = f"; parents {min(known):.2f} to {max(known):.2f}" if known else ""
+        text = f"{rho:.2f} (p = {p:.0e}{parents})"
     said = "Spearman(barrier, velocity), pooled"
     found.append(_claim(said, Entry(text), "above .6", rho > 0.6, judged))
     found.append(Claim("Pearson(barrier, velocity), pooled", Entry(_pearson(own), digits=2)))

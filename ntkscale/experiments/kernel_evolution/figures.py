@@ -52,6 +52,10 @@ def draw_evolution(own: Sequence[Evolution], folder: Path, stem: str, name: str)
         _linearised(axes[6], own)
         _advantage(axes[7], own)
         for ax in (*axes[:5], *axes[6:]):
+            if not ax.has_data():
+                # What nobody has asked for, such as barriers without children.
+                ax.remove()
+                continue
             epochs_axis(ax, own[0].spawn)
             if ax.get_legend_handles_labels()[1]:
                 ax.legend(fontsize=6.5)
