@@ -12,12 +12,14 @@ from ntkscale import runs
 from ntkscale.experiments import EXPERIMENTS, Verdict
 from ntkscale.faces.command_line import guarded, parse
 from ntkscale.faces.publish import publish
+from ntkscale.faces.sweep import SweepFolder, is_sweep, overview, read_sweep
 from ntkscale.runs import Run, RunFolderError
 
 PROGRAM = "analyze.py"
 ABOUT = """Judge runs against theory: which regime each task is in, whether feature learning helps,
 how far the curves may be extrapolated and where the next unit of compute should go; then each run's
-own tables. Writes figures (PNG and PDF) into each run's figures/ and one self-contained page."""
+own tables. Writes figures (PNG and PDF) into each run's figures/ and one self-contained page.
+The folder of a sweep stands for its finished runs; its page begins with a row for each point."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +27,9 @@ class Options:
     """What to judge."""
 
     run: Positional[Annotated[tuple[Path, ...], arg(metavar="RUN ...")]]
-    """run folders, as train.py names them"""
+    """folders of runs or sweeps, as train.py names them"""
     report: Annotated[tuple[Path, ...], arg(metavar="[FILE]")] = ()
-    """the page to write, .html; unless given, report.html in the (first) run"""
+    """the page to write, .html; unless given, report.html in the first folder"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,9 +49,30 @@ def _analyze(options: Options) -> None:
     named = [*options.run, *options.report[len(files) :]]
     if not named:
         raise ValueError("no run was named; give the folder of a run, e.g. runs/circle/demo.")
-    found = [runs.load(path) for path in named]
-    judged = [(run, _judge(run)) for run in found]
-    publish(judged, files[0] if files else found[0].path / "report.html")
+    sweeps = {path: read_sweep(path) for path in named if is_sweep(path)}
+    paths = [
+        run for path in named for run in (_finished(sweeps[path]) if path in sweeps else [path])
+    ]
+    judged = [(run, _judge(run)) for run in map(runs.load, paths)]
+    tables = [overview(sweep, judged) for sweep in sweeps.values()]
+    publish(judged, files[0] if files else named[0] / "report.html", overviews=tables)
+
+
+def _finished(sweep: SweepFolder) -> list[Path]:
+    """Run folders of a sweep that are complete, in the order of its list.
+
+    Raises:
+        RunFolderError: there is none yet.
+    """
+    found = [sweep.run(point) for point in sweep.plan.points if sweep.finished(point)]
+    if not found:
+        raise RunFolderError(
+            f"{sweep.path} has no finished run yet; give the command of the sweep again."
+        )
+    left = len(sweep.plan.points) - len(found)
+    if left:
+        print(f"{sweep.path}: {left} of {len(sweep.plan.points)} runs are unfinished.\n")
+    return found
 
 
 def _judge(run: Run) -> Verdict:

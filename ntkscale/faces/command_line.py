@@ -1,9 +1,11 @@
 """Typed options in, one clear sentence out: what `train.py` and `analyze.py` share."""
 
 import contextlib
+import errno
 import inspect
 import io
 import re
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
@@ -11,8 +13,17 @@ from typing import Annotated, Any, Union
 
 import tyro
 
+from ntkscale.ntk.memory import out_of_memory
+from ntkscale.training import StopSignals
+
+FAILED = 1
 BAD_INPUT = 2
+REQUEUE = 75
+"""Stopped by SIGTERM or SIGUSR1 with all that is done on disk: start the same command again."""
 INTERRUPTED = 130
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_SHUT = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 _FRAME = re.compile(r"[╭╮╰╯│─]|-{8,}")
 
@@ -85,14 +96,43 @@ def _sentence(message: str, program: str, arguments: Sequence[str], known: Seque
     return f"{program}: {wrong}{hint} `python {help_with}` lists every option.\n"
 
 
-def guarded(work: Callable[[], None], *, program: str) -> int:
-    """Run `work`; the exit code, after one sentence on stderr where something was wrong."""
-    try:
-        work()
-    except KeyboardInterrupt:
-        sys.stderr.write(f"\n{program}: stopped; what is done is kept, the same command resumes.\n")
-        return INTERRUPTED
-    except (ValueError, OSError) as error:
-        sys.stderr.write(f"{program}: {error}\n")
-        return BAD_INPUT
-    return 0
+def guarded(work: Callable[[], int | None], *, program: str) -> int:
+    """Run `work`; its exit code, after one sentence on stderr where it is not 0.
+
+    2: something was wrong; 130: Ctrl-C; 75 (EX_TEMPFAIL): SIGTERM or SIGUSR1, as batch systems send
+    them at the end of a job or before it, and the same command goes on; 1: memory ran out. Errors
+    that nobody foresaw pass through.
+    """
+    with StopSignals() as stop:
+        try:
+            return work() or 0
+        except KeyboardInterrupt:
+            queue = stop.by not in (None, signal.SIGINT)
+            how = f" by {stop.by.name}" if queue and stop.by is not None else ""
+            what = f"stopped{how}; what is done is kept, the same command resumes."
+            sys.stderr.write(f"\n{program}: {what}\n")
+            return REQUEUE if queue else INTERRUPTED
+        except (ValueError, OSError) as error:
+            sys.stderr.write(f"{program}: {_told(error)}\n")
+            return BAD_INPUT
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            why = str(error).partition("\n")[0] or "no more could be had"
+            sys.stderr.write(
+                f"{program}: memory ran out ({why}); what is done is kept: make room, or ask for "
+                "smaller networks or fewer samples.\n"
+            )
+            return FAILED
+
+
+def _told(error: ValueError | OSError) -> str:
+    """What was wrong, in one sentence; the system's own errors get their cure."""
+    if not isinstance(error, OSError) or error.errno is None:
+        return str(error)
+    what = f"{error.filename or 'a file'}: {(error.strerror or 'unknown error').lower()}"
+    if error.errno in _FULL:
+        return f"{what}; make room, then the same command goes on from what is done."
+    if error.errno in _SHUT:
+        return f"{what}; change its permissions or choose another folder."
+    return f"{what}."

@@ -5,19 +5,21 @@ from dataclasses import replace
 from pathlib import Path
 
 from ntkscale.experiments import Answer, Verdict, answer_table
-from ntkscale.reporting import Section, show, write_report
+from ntkscale.reporting import Section, Table, show, write_report
 from ntkscale.runs import Run
 
 
-def publish(judged: Sequence[tuple[Run, Verdict]], report: Path) -> None:
+def publish(
+    judged: Sequence[tuple[Run, Verdict]], report: Path, *, overviews: Sequence[Table] = ()
+) -> None:
     """Print every verdict and write them all into one self-contained page.
 
-    First comes one table of answers, a row for each task of each run.
+    First come the overviews of sweeps, then one table of answers, a row for each task of each run.
 
     Raises:
         OSError: the page cannot be written.
     """
-    several = len(judged) > 1
+    several = len(judged) > 1 or bool(overviews)
     answers = [
         (_name(run), answer)
         for run, verdict in judged
@@ -25,7 +27,8 @@ def publish(judged: Sequence[tuple[Run, Verdict]], report: Path) -> None:
         for answer in verdict.answers
         or ([Answer(verdict.title, unknown="this command does not ask")] * several)
     ]
-    sections = [Section("Verdict", tables=[answer_table(answers)])] if answers else []
+    sections = [Section("Sweep", tables=overviews)] if overviews else []
+    sections += [Section("Verdict", tables=[answer_table(answers)])] if answers else []
     for table in sections:
         show(*table.tables)
     for run, verdict in judged:
