@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -7,6 +8,8 @@ import pytest
 from ntkscale import runs
 from ntkscale.experiments import coordinate_check
 from ntkscale.networks import Parameterization
+from ntkscale.training import Trainer
+from ntkscale.training.interruption import Interruption
 
 
 def judged(tmp_path: Path, parameterization: Parameterization) -> str:
@@ -38,3 +41,30 @@ def test_slopes_are_those_of_the_changes() -> None:
     (found,) = coordinate_check.slopes(pl.DataFrame(rows))
     assert found.slope == pytest.approx(slope)
     assert found.error == pytest.approx(0, abs=1e-12)
+
+
+def test_an_interrupted_training_is_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C in the middle of a training: nothing of it counts, and the same command ends well."""
+    settings = coordinate_check.CoordinateCheckSettings(
+        width=(8, 16, 32), seed=(0, 1), runs=tmp_path, name="stopped"
+    )
+    plain, count = Trainer.run, 0
+
+    def stopped(trainer: Trainer, **how: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count != 3:
+            return plain(trainer, **how)
+        with monkeypatch.context() as patch:
+            patch.setattr(Interruption, "anywhere", lambda *_: True)
+            return plain(trainer, **how)
+
+    monkeypatch.setattr(Trainer, "run", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        coordinate_check.run(settings)
+    assert len(runs.load(tmp_path / "coordinate-check" / "stopped").results) == 2
+    coordinate_check.run(settings).close()
+    results = runs.load(tmp_path / "coordinate-check" / "stopped").results
+    assert [result["status"] for result in results.values()] == ["finished"] * 6

@@ -161,7 +161,11 @@ def _build(settings: CoordinateCheckSettings, task: Task, width: int, seed: int)
 def _changes(
     settings: CoordinateCheckSettings, network: Network, task: Task
 ) -> tuple[str, list[dict[str, Any]]]:
-    """How training ended; rms change of every coordinate after 1, 3 and 10 full-batch steps."""
+    """How training ended; rms change of every coordinate after 1, 3 and 10 full-batch steps.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; this training begins again when the run goes on.
+    """
     optimisation = Optimisation(
         method="sgd", steps=max(STEPS), learning_rate=settings.learning_rate
     )
@@ -183,6 +187,8 @@ def _changes(
     outcome = trainer.run(
         measure_at=[settings.learning_rate * step for step in STEPS], on_measure=look
     )
+    if outcome.status == "interrupted":
+        raise KeyboardInterrupt
     return outcome.status, rows
 
 

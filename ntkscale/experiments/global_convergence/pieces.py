@@ -170,11 +170,17 @@ def _tests(model: Model, task: Task, problem: Problem, found: Flow) -> dict[str,
 
 
 def _training_gap(model: Model, network: MLP, task: Task, found: Flow) -> float:
-    """Largest difference of outputs, on all points, to the network trained as such."""
+    """Largest difference of outputs, on all points, to the network trained as such.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; the piece begins again when the run goes on.
+    """
     settings = model.settings
     steps = min(settings.check, len(found.times) - 1)
     shot = next(shot for shot in found.snapshots if shot.step == steps)
-    Trainer(network, task, Optimisation(steps=steps, learning_rate=settings.step)).run()
+    outcome = Trainer(network, task, Optimisation(steps=steps, learning_rate=settings.step)).run()
+    if outcome.status == "interrupted":
+        raise KeyboardInterrupt
     with torch.no_grad():
         gaps = [(network(task.inputs)[:, 0] - shot.outputs).abs().max()]
         if task.test_inputs is not None and shot.test_outputs is not None:
