@@ -31,7 +31,7 @@ from torch import Tensor
 
 from ntkscale import landscape, ntk
 from ntkscale.networks import MLP
-from ntkscale.reporting import COLOURS, draw_distance_map, house_style, ladder, new_figure
+from ntkscale.reporting import COLOURS, draw_distance_map, house_style, ladder, new_figure, scrub
 from ntkscale.tasks import Task, images, two_xor
 from ntkscale.tracking import DistanceMap
 from ntkscale.training import Linearised, Optimisation, Trainer, spawn
@@ -265,50 +265,22 @@ x_range, y_range = (
     [float(c.min()) - 0.06 * float(np.ptp(c)), float(c.max()) + 0.06 * float(np.ptp(c))]
     for c in plane.coordinates.numpy().T
 )
-at_once = {"mode": "immediate", "frame": {"duration": 0, "redraw": False}}
-playing = {"fromcurrent": True, "frame": {"duration": 250, "redraw": False}}
-scrub = go.Figure(
-    data=traces(moments[-1]),
-    frames=[go.Frame(name=str(step), data=traces(step)) for step in moments],
-)
-scrub.update_layout(
+moving = go.Figure(traces(moments[-1]))
+moving.update_layout(
     template="simple_white",
     height=560,
     margin={"l": 60, "r": 10, "t": 20, "b": 20},
     xaxis={"title": f"1st component [weights], {plane.explained[0]:.0%}", "range": x_range},
     yaxis={"title": f"2nd component [weights], {plane.explained[1]:.0%}", "range": y_range},
     legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-    sliders=[
-        {
-            "active": len(moments) - 1,
-            "currentvalue": {"prefix": "epoch ", "font": {"size": 12}},
-            "pad": {"t": 60},
-            "x": 0.16,
-            "len": 0.84,
-            "steps": [
-                {
-                    "label": f"{step / PER_EPOCH:.2g}",
-                    "method": "animate",
-                    "args": [[str(step)], at_once],
-                }
-                for step in moments
-            ],
-        }
-    ],
-    updatemenus=[
-        {
-            "type": "buttons",
-            "x": 0.12,
-            "y": 0,
-            "xanchor": "right",
-            "yanchor": "top",
-            "pad": {"t": 73},
-            "showactive": False,
-            "buttons": [{"label": "▶", "method": "animate", "args": [None, playing]}],
-        }
-    ],
 )
-scrub
+scrub(
+    moving,
+    [traces(step) for step in moments],
+    [f"{step / PER_EPOCH:.2g}" for step in moments],
+    prefix="epoch ",
+    start=len(moments) - 1,
+)
 
 # %% [markdown]
 # ## The kernel's own youth

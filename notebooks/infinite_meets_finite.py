@@ -30,7 +30,7 @@ from torch import Tensor
 from ntkscale import ntk, scaling
 from ntkscale.experiments.dmft import Descent, at_times, compare, train_networks
 from ntkscale.networks import MLP
-from ntkscale.reporting import COLOURS, house_style, ladder, new_figure
+from ntkscale.reporting import COLOURS, house_style, ladder, new_figure, scrub
 from ntkscale.theory import dmft, infinite_width
 from ntkscale.training import lazy_flow
 
@@ -273,49 +273,20 @@ def heat(matrix: np.ndarray) -> go.Heatmap:
     )
 
 
-scrub = make_subplots(1, 2, subplot_titles=("N = ∞", f"N = {WIDE}"), horizontal_spacing=0.08)
+moving = make_subplots(1, 2, subplot_titles=("N = ∞", f"N = {WIDE}"), horizontal_spacing=0.08)
 for column, matrix in enumerate(pictures[-1]):
-    scrub.add_trace(heat(matrix), 1, column + 1)
-scrub.frames = [
-    go.Frame(name=str(step), data=[heat(matrix) for matrix in pair], traces=[0, 1])
-    for step, pair in enumerate(pictures)
-]
-scrub.update_xaxes(title="point [index]", dtick=1, constrain="domain")
-scrub.update_yaxes(autorange="reversed", dtick=1, constrain="domain")
-scrub.update_yaxes(title="point [index]", scaleanchor="x", col=1)
-scrub.update_yaxes(scaleanchor="x2", col=2)
-at_once = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}}
-playing = {"fromcurrent": True, "frame": {"duration": 200, "redraw": True}}
-scrub.update_layout(
-    height=460,
-    margin={"l": 55, "r": 10, "t": 45, "b": 20},
-    sliders=[
-        {
-            "active": STEPS,
-            "currentvalue": {"prefix": "t = ", "font": {"size": 12}},
-            "pad": {"t": 45},
-            "x": 0.16,
-            "len": 0.84,
-            "steps": [
-                {"label": f"{time:.2g}", "method": "animate", "args": [[str(step)], at_once]}
-                for step, time in enumerate(times.tolist())
-            ],
-        }
-    ],
-    updatemenus=[
-        {
-            "type": "buttons",
-            "x": 0.12,
-            "y": 0,
-            "xanchor": "right",
-            "yanchor": "top",
-            "pad": {"t": 58},
-            "showactive": False,
-            "buttons": [{"label": "▶", "method": "animate", "args": [None, playing]}],
-        }
-    ],
+    moving.add_trace(heat(matrix), 1, column + 1)
+moving.update_xaxes(title="point [index]", dtick=1, constrain="domain")
+moving.update_yaxes(autorange="reversed", dtick=1, constrain="domain")
+moving.update_yaxes(title="point [index]", scaleanchor="x", col=1)
+moving.update_yaxes(scaleanchor="x2", col=2)
+moving.update_layout(height=460, margin={"l": 55, "r": 10, "t": 45, "b": 20})
+scrub(
+    moving,
+    [[heat(matrix) for matrix in pair] for pair in pictures],
+    [f"{time:.2g}" for time in times.tolist()],
+    start=STEPS,
 )
-scrub
 
 # %% [markdown]
 # ## How wide is infinite while features are learned?

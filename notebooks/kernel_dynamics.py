@@ -33,6 +33,7 @@ from ntkscale.reporting import (
     house_style,
     ladder,
     new_figure,
+    scrub,
 )
 from ntkscale.tasks import images
 from ntkscale.tracking import DistanceMap, KernelTracker, log_spaced
@@ -158,26 +159,17 @@ captions = [
     for row in rows[1.0]
 ]
 class_ticks = {"tickvals": [EACH * c + EACH / 2 - 0.5 for c in range(10)], "ticktext": [*range(10)]}
-scrub = go.Figure(
-    data=[
-        go.Heatmap(
-            z=scaled[0],
-            zmin=0,
-            zmax=1,
-            colorscale="Viridis",
-            colorbar={"title": "K / max [1]", "thickness": 12},
-            hovertemplate="probe %{x}, %{y}: %{z:.2f}<extra></extra>",
-        )
-    ],
-    frames=[
-        go.Frame(name=str(i), data=[go.Heatmap(z=z)], layout={"title": {"text": text}}, traces=[0])
-        for i, (z, text) in enumerate(zip(scaled, captions, strict=True))
-    ],
+moving = go.Figure(
+    go.Heatmap(
+        z=scaled[0],
+        zmin=0,
+        zmax=1,
+        colorscale="Viridis",
+        colorbar={"title": "K / max [1]", "thickness": 12},
+        hovertemplate="probe %{x}, %{y}: %{z:.2f}<extra></extra>",
+    )
 )
-at_once = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}}
-playing = {"fromcurrent": True, "frame": {"duration": 250, "redraw": True}}
-scrub.update_layout(
-    title={"text": captions[0], "font": {"size": 13}},
+moving.update_layout(
     height=560,
     margin={"l": 55, "r": 10, "t": 45, "b": 20},
     xaxis={"title": "probe image, by class [digit]", **class_ticks, "constrain": "domain"},
@@ -188,32 +180,13 @@ scrub.update_layout(
         "scaleanchor": "x",
         "constrain": "domain",
     },
-    sliders=[
-        {
-            "currentvalue": {"prefix": "t = ", "font": {"size": 12}},
-            "pad": {"t": 45},
-            "x": 0.16,
-            "len": 0.84,
-            "steps": [
-                {"label": f"{row['time']:.3g}", "method": "animate", "args": [[str(i)], at_once]}
-                for i, row in enumerate(rows[1.0])
-            ],
-        }
-    ],
-    updatemenus=[
-        {
-            "type": "buttons",
-            "x": 0.12,
-            "y": 0,
-            "xanchor": "right",
-            "yanchor": "top",
-            "pad": {"t": 58},
-            "showactive": False,
-            "buttons": [{"label": "▶", "method": "animate", "args": [None, playing]}],
-        }
-    ],
 )
-scrub
+scrub(
+    moving,
+    [[go.Heatmap(z=z)] for z in scaled],
+    [f"{row['time']:.3g}" for row in rows[1.0]],
+    titles=captions,
+)
 
 # %% [markdown]
 # ## Where in the network

@@ -8,6 +8,7 @@ from ntkscale.reporting.distance_map import draw_distance_map
 from ntkscale.reporting.kernel_pictures import draw_kernel_pictures
 from ntkscale.reporting.progress import Progress
 from ntkscale.reporting.report import Picture, Section, write_report
+from ntkscale.reporting.scrub import scrub
 from ntkscale.reporting.spectra import Spectrum, draw_source, draw_spectrum
 from ntkscale.reporting.style import (
     COLOURS,
@@ -45,6 +46,7 @@ __all__ = [
     "new_figure",
     "save_figure",
     "save_workspace",
+    "scrub",
     "show",
     "write_report",
 ]
