@@ -34,51 +34,35 @@ class Experiment:
 
     Attributes:
         settings: its options.
+        expand: writes out preset and `quick` and checks every option; what is wrong is refused by a
+            ValueError before anything is written.
         run: trains what they ask for, or goes on with it; None on all processes but the first.
         judge: concludes from what is on disk.
     """
 
     settings: type[Common]
+    expand: Callable[[Any], Common]
     run: Callable[[Any], RunFolder | None]
     judge: Callable[[Run], Verdict]
 
 
-EXPERIMENTS: dict[str, Experiment] = {
-    circle.EXPERIMENT: Experiment(circle.CircleSettings, circle.run, circle.judge),
-    images.EXPERIMENT: Experiment(images.ImagesSettings, images.run, images.judge),
-    coordinate_check.EXPERIMENT: Experiment(
-        coordinate_check.CoordinateCheckSettings,
-        coordinate_check.run,
-        coordinate_check.judge,
-    ),
-    scaling_model.EXPERIMENT: Experiment(
-        scaling_model.ScalingModelSettings, scaling_model.run, scaling_model.judge
-    ),
-    compute_optimal.EXPERIMENT: Experiment(
-        compute_optimal.ComputeOptimalSettings,
-        compute_optimal.run,
-        compute_optimal.judge,
-    ),
-    kernel_evolution.EXPERIMENT: Experiment(
-        kernel_evolution.KernelEvolutionSettings, kernel_evolution.run, kernel_evolution.judge
-    ),
-    adversarial_kernel.EXPERIMENT: Experiment(
-        adversarial_kernel.AdversarialKernelSettings,
-        adversarial_kernel.run,
-        adversarial_kernel.judge,
-    ),
-    adversarial_training.EXPERIMENT: Experiment(
-        adversarial_training.AdversarialTrainingSettings,
-        adversarial_training.run,
-        adversarial_training.judge,
-    ),
-    local_analysis.EXPERIMENT: Experiment(
-        local_analysis.LocalAnalysisSettings, local_analysis.run, local_analysis.judge
-    ),
-    dmft.EXPERIMENT: Experiment(dmft.DmftSettings, dmft.run, dmft.judge),
-    global_convergence.EXPERIMENT: Experiment(
-        global_convergence.GlobalConvergenceSettings,
-        global_convergence.run,
-        global_convergence.judge,
-    ),
-}
+def _of(room: Any, settings: type[Common]) -> tuple[str, Experiment]:
+    return room.EXPERIMENT, Experiment(settings, room.expand, room.run, room.judge)
+
+
+EXPERIMENTS: dict[str, Experiment] = dict(
+    [
+        _of(circle, circle.CircleSettings),
+        _of(images, images.ImagesSettings),
+        _of(scaling_model, scaling_model.ScalingModelSettings),
+        _of(compute_optimal, compute_optimal.ComputeOptimalSettings),
+        _of(dmft, dmft.DmftSettings),
+        _of(coordinate_check, coordinate_check.CoordinateCheckSettings),
+        _of(global_convergence, global_convergence.GlobalConvergenceSettings),
+        _of(local_analysis, local_analysis.LocalAnalysisSettings),
+        _of(kernel_evolution, kernel_evolution.KernelEvolutionSettings),
+        _of(adversarial_kernel, adversarial_kernel.AdversarialKernelSettings),
+        _of(adversarial_training, adversarial_training.AdversarialTrainingSettings),
+    ]
+)
+"""In the order of the six systems' pages."""

@@ -3,9 +3,10 @@
 from ntkscale.experiments.coordinate_check.experiment import (
     EXPERIMENT,
     CoordinateCheckSettings,
+    expand,
     run,
     slopes,
 )
 from ntkscale.experiments.coordinate_check.verdict import judge
 
-__all__ = ["EXPERIMENT", "CoordinateCheckSettings", "judge", "run", "slopes"]
+__all__ = ["EXPERIMENT", "CoordinateCheckSettings", "expand", "judge", "run", "slopes"]

@@ -82,7 +82,7 @@ def _check(asked: Plan, settings: Settings) -> Common:
         ValueError: an option is out of range; the sentence names the point.
         SystemExit: an option is wrong.
     """
-    expand = sys.modules[EXPERIMENTS[asked.experiment].run.__module__].expand
+    expand = EXPERIMENTS[asked.experiment].expand
     every = []
     for point in asked.points:
         one = settings([asked.experiment, *point.words(), *asked.beside])
