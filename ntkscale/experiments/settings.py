@@ -5,10 +5,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import torch
 from tyro.conf import Suppress, arg
+
+from ntkscale.runs import RunFolderError
 
 # What `--help` calls a value: short, so that an option and its meaning share a line.
 Floats = Annotated[tuple[float, ...], arg(metavar="X ...")]
@@ -79,14 +81,42 @@ def restore(kind: type[Settings], config: dict[str, Any], path: Path) -> Setting
 
     Presets are written out in them: all count as typed, or a preset would take back what was typed
     and happened to be the default.
+
+    Raises:
+        RunFolderError: an option has a value of another kind than it takes.
     """
     known = {field.name for field in fields(kind)}
+    hints = get_type_hints(kind)
+    for key in known & config.keys():
+        if not _fits(hints[key], config[key]):
+            raise RunFolderError(
+                f"{path / 'config.json'} has {config[key]!a:.40} as {key}, which that option does "
+                "not take; restore it from a copy, or start the run anew in another folder."
+            )
     values = {
         key: tuple(value) if isinstance(value, list) else value
         for key, value in config.items()
         if key in known
     }
     return kind(**{**values, "name": path.name, "runs": path.parent, "typed": tuple(values)})
+
+
+def _fits(kind: Any, value: Any) -> bool:
+    """Whether a value of JSON is one of an option of that type."""
+    origin, choices = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return isinstance(value, str) and value in choices
+    if origin is tuple:
+        if not isinstance(value, list):
+            return False
+        if choices[-1] is Ellipsis:
+            return all(_fits(choices[0], one) for one in value)
+        return len(value) == len(choices) and all(map(_fits, choices, value))
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, str if kind is Path else kind)
 
 
 def resolve_device(device: Device) -> torch.device:

@@ -6,7 +6,6 @@ split. Each process trains every n-th group, and each group has a run folder of 
 of a single process.
 """
 
-import json
 import multiprocessing
 import os
 import shutil
@@ -18,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 
-from ntkscale.runs import Run, RunFolder, load, open_run
+from ntkscale.runs import RunFolder, copy_cells, load, open_run
 
 PARTS = "parts"
 _POLL_SECONDS = 0.1
@@ -58,8 +57,9 @@ def train_side_by_side(
         report: told how far they are, all together.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C, after every process has saved its state.
-        ValueError: what a process found wrong, in its words.
+        KeyboardInterrupt: Ctrl-C or another signal to stop, after every process has saved its
+            state.
+        ValueError, OSError: what a process found wrong, in its words.
         RuntimeError: a process failed; its traceback stands above.
     """
     context = multiprocessing.get_context("fork")
@@ -86,21 +86,22 @@ def train_side_by_side(
         except KeyboardInterrupt:
             os._exit(128 + signal.SIGINT)
         except (ValueError, OSError) as error:
-            messages.put((None, 0.0, str(error)))
+            # A full disk is no reason to refuse the run: what is done is worth keeping.
+            messages.put((None, float(isinstance(error, OSError)), _words(error)))
             os._exit(2)
 
     processes = [context.Process(target=work, args=(worker,)) for worker in range(workers)]
     for process in processes:
         process.start()
     done = [0.0] * len(groups)
-    wrong, interrupted = "", False
+    wrong, of_system, interrupted = "", False, False
     while True:
         try:
             alive = any(process.is_alive() for process in processes)
             while not messages.empty():
                 index, share, text = messages.get()
                 if index is None:
-                    wrong = text
+                    wrong, of_system = text, bool(share)
                 else:
                     done[index] = share
                     report(sum(done), text)
@@ -110,37 +111,33 @@ def train_side_by_side(
             if not alive:
                 break
             time.sleep(_POLL_SECONDS)
-        except KeyboardInterrupt:  # the terminal sends it to every process
+        except KeyboardInterrupt:
             interrupted = True
-    if interrupted or any(process.exitcode == 128 + signal.SIGINT for process in processes):
+            # The terminal tells every process, others only this one; being told twice does no harm.
+            for process in processes:
+                process.terminate()
+    if interrupted:
         raise KeyboardInterrupt
     if wrong:
-        raise ValueError(wrong)
+        raise OSError(wrong) if of_system else ValueError(wrong)
+    if any(process.exitcode == 128 + signal.SIGINT for process in processes):
+        raise KeyboardInterrupt
     if any(process.exitcode for process in processes):
         codes = ", ".join(str(process.exitcode) for process in processes)
         raise RuntimeError(f"a training process failed (exit codes {codes}); see above for why.")
     _put_together(folder, paths)
 
 
+def _words(error: ValueError | OSError) -> str:
+    """An error as a sentence without its number."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"{error.filename or 'a file'}: {(error.strerror or 'unknown error').lower()}"
+    return str(error)
+
+
 def _put_together(folder: RunFolder, paths: Sequence[Path]) -> None:
     """Write everything the parts hold into the run, group by group, and remove them."""
     for path in paths:
-        part = load(path)
-        for row in _rows(part):
-            folder.append(row)
-        for name, step in part.kernels:
-            folder.write_kernel(name, step, part.kernels[name, step])
-        for name in part.weighted:
-            folder.write_weights(name, part.weights(name))
-        for name, record in part.results.items():
-            folder.write_result(name, record)
-        for line in part.timings:
-            folder.append_timing(line)
+        copy_cells(folder, load(path))
     folder.finish()
     shutil.rmtree(folder.path / PARTS)
-
-
-def _rows(part: Run) -> list[dict[str, Any]]:
-    """Rows exactly as they were appended."""
-    lines = (part.path / "metrics.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]

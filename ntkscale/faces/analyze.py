@@ -12,14 +12,16 @@ from ntkscale import runs
 from ntkscale.experiments import EXPERIMENTS, Verdict
 from ntkscale.faces.command_line import guarded, parse
 from ntkscale.faces.publish import publish
-from ntkscale.faces.sweep import SweepFolder, is_sweep, overview, read_sweep
+from ntkscale.faces.sweep import SweepFolder, is_sweep, overview, pooled, read_sweep
 from ntkscale.runs import Run, RunFolderError
+from ntkscale.runs.inspection import refuse_links
 
 PROGRAM = "analyze.py"
 ABOUT = """Judge runs against theory: which regime each task is in, whether feature learning helps,
 how far the curves may be extrapolated and where the next unit of compute should go; then each run's
 own tables. Writes figures (PNG and PDF) into each run's figures/ and one self-contained page.
-The folder of a sweep stands for its finished runs; its page begins with a row for each point."""
+The folder of a sweep stands for its finished runs, put together over seeds and other lists; its
+page begins with a row for each."""
 
 
 @dataclass(frozen=True)
@@ -51,35 +53,37 @@ def _analyze(options: Options) -> None:
         raise ValueError("no run was named; give the folder of a run, e.g. runs/circle/demo.")
     sweeps = {path: read_sweep(path) for path in named if is_sweep(path)}
     paths = [
-        run for path in named for run in (_finished(sweeps[path]) if path in sweeps else [path])
+        run for path in named for run in (_of_sweep(sweeps[path]) if path in sweeps else [path])
     ]
-    judged = [(run, _judge(run)) for run in map(runs.load, paths)]
+    found = [runs.load(path) for path in paths]
+    judged = [(run, _judge(run)) for run in found]
     tables = [overview(sweep, judged) for sweep in sweeps.values()]
     publish(judged, files[0] if files else named[0] / "report.html", overviews=tables)
 
 
-def _finished(sweep: SweepFolder) -> list[Path]:
-    """Run folders of a sweep that are complete, in the order of its list.
+def _of_sweep(sweep: SweepFolder) -> list[Path]:
+    """Run folders that stand for a sweep, in the order of its list.
 
     Raises:
-        RunFolderError: there is none yet.
+        RunFolderError: no run is finished yet.
     """
-    found = [sweep.run(point) for point in sweep.plan.points if sweep.finished(point)]
-    if not found:
+    done = sum(sweep.finished(point) for point in sweep.plan.points)
+    if not done:
         raise RunFolderError(
             f"{sweep.path} has no finished run yet; give the command of the sweep again."
         )
-    left = len(sweep.plan.points) - len(found)
+    left = len(sweep.plan.points) - done
     if left:
         print(f"{sweep.path}: {left} of {len(sweep.plan.points)} runs are unfinished.\n")
-    return found
+    return pooled(sweep)
 
 
 def _judge(run: Run) -> Verdict:
     name = run.config.get("experiment")
-    if name not in EXPERIMENTS:
+    if not isinstance(name, str) or name not in EXPERIMENTS:
         raise RunFolderError(
-            f"{run.path} is a run of {name!r}, which this version does not know; it knows "
-            f"{', '.join(EXPERIMENTS)}."
+            f"{run.path} is a run of {str(name)[:40]!r}, which this version does not know; it "
+            f"knows {', '.join(EXPERIMENTS)}."
         )
+    refuse_links(run.path, ("figures",))
     return EXPERIMENTS[name].judge(run)

@@ -129,7 +129,8 @@ def guarded(work: Callable[[], int | None], *, program: str) -> int:
 def _told(error: ValueError | OSError) -> str:
     """What was wrong, in one sentence; the system's own errors get their cure."""
     if not isinstance(error, OSError) or error.errno is None:
-        return str(error)
+        said = str(error)  # may quote a file: nothing of that may steer the terminal
+        return said if said.isprintable() else ascii(said)[1:-1]
     what = f"{error.filename or 'a file'}: {(error.strerror or 'unknown error').lower()}"
     if error.errno in _FULL:
         return f"{what}; make room, then the same command goes on from what is done."

@@ -129,7 +129,7 @@ class Engine:
                 # These samples take a path of their own: no rule is sure of them.
                 self.structured = None
                 self._probe()
-            except RuntimeError as error:
+            except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error) or self._chunk_rows <= 1:
                     raise
                 # Smaller pieces may fit.

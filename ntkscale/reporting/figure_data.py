@@ -79,9 +79,9 @@ class Series:
         for error in (self.x_error, self.y_error):
             sizes |= set() if error is None else {len(edge) for edge in error}
         if len(sizes) > 1:
-            raise ValueError(f"series {self.name!r} has lists of different lengths")
+            raise ValueError(f"series {self.name[:80]!r} has lists of different lengths")
         if not (0 <= self.width <= 100 and 0 <= self.size <= 100):
-            raise ValueError(f"series {self.name!r} is too wide to draw")
+            raise ValueError(f"series {self.name[:80]!r} is too wide to draw")
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,9 @@ class HeatMap:
             _drawable(colour, 1.0)
         if len(self.colours) < 2 or self.view[0] >= self.view[1]:
             raise ValueError("a map of one colour")
-        if len(self.values) != (len(self.x) - 1) * (len(self.y) - 1) or None in self.x + self.y:
+        columns, rows = len(self.x) - 1, len(self.y) - 1
+        whole = min(columns, rows) > 0 and len(self.values) == rows * columns
+        if not whole or None in self.x + self.y:
             raise ValueError("a map whose values do not fill its grid")
 
 

@@ -62,6 +62,8 @@ def read_figure_data(png: Path) -> FigureData | None:
 def _is_ours(path: Path) -> bool:
     """Whether a file is figure data and not something else of that name."""
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            return False
         with path.open("rb") as file:
             start = file.read(len(KIND) + 12)
         return start.startswith(f'{{"kind":"{KIND}"'.encode()) and path.stat().st_size < _LARGEST
@@ -115,5 +117,7 @@ def _read_dataclass(kind: Any, value: Any, where: str) -> Any:
     unknown = sorted(value.keys() - hints.keys())
     missing = [f.name for f in fields(kind) if f.name not in value and f.default is MISSING]
     if unknown or missing:
-        raise ValueError(f"{where} has no {missing[0]}" if missing else f"{where} has {unknown[0]}")
+        raise ValueError(
+            f"{where} has no {missing[0]}" if missing else f"{where} has {unknown[0][:80]!r}"
+        )
     return kind(**{name: _read(hints[name], one, name) for name, one in value.items()})

@@ -80,17 +80,17 @@ class Table:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         ascii_only = options.ascii_only
         table = RichTable(
-            title=Text(self.title),  # text: brackets of units are no markup
+            title=Text(_harmless(self.title)),  # text: brackets of units are no markup
             title_justify="left",
             title_style="bold",
-            caption=Text(self._footnote(ascii_only)),
+            caption=Text(_harmless(self._footnote(ascii_only))),
             caption_justify="left",
             box=ASCII if ascii_only else SIMPLE_HEAD,
             pad_edge=False,
         )
         for position, name in enumerate(self.columns):
             justify = "right" if self._numeric(position) else "left"
-            table.add_column(Text(name), justify=justify, overflow="fold")
+            table.add_column(Text(_harmless(name)), justify=justify, overflow="fold")
         for entries in self._entries():
             table.add_row(*(_marked(entry, ascii_only) for entry in entries))
         yield table
@@ -157,11 +157,16 @@ def show(*tables: Table, file: TextIO | None = None) -> None:
 
 
 def _marked(entry: Entry, ascii_only: bool) -> Text:
-    text = Text(entry.text)
+    text = Text(_harmless(entry.text))
     if entry.mark is not None:
         sign = entry.mark if ascii_only else _SIGNS[entry.mark]
         text.append(f" {sign}", style=_COLOURS[entry.mark])
     return text
+
+
+def _harmless(text: str) -> str:
+    """The text without what would steer a terminal: it may come from anybody's run."""
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
 
 
 def _number(value: str | float | int | None, digits: int) -> str:

@@ -9,12 +9,14 @@ from ntkscale.runs.environment import environment
 from ntkscale.runs.errors import RunFolderError
 from ntkscale.runs.folder import RunFolder, open_run
 from ntkscale.runs.load import Kernels, Run, load
+from ntkscale.runs.put_together import copy_cells
 
 __all__ = [
     "Kernels",
     "Run",
     "RunFolder",
     "RunFolderError",
+    "copy_cells",
     "environment",
     "load",
     "open_run",

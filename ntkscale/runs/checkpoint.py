@@ -1,20 +1,23 @@
 """The checkpoint: tensors, the rest of the training's state, and where the folder was."""
 
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from ntkscale.runs.atomic import replacing
 from ntkscale.runs.errors import RunFolderError
-from ntkscale.runs.strict_json import VERSION, reason
-from ntkscale.runs.tensor_files import Listing, plain
+from ntkscale.runs.strict_json import VERSION, parse, reason
+from ntkscale.runs.tensor_files import UNREADABLE, Listing, is_listing, plain
 
-_KEY = "ntkscale"
+_KEY, _CHECKSUM = "ntkscale", "sha256"
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,29 @@ class Moment:
     kernels: Listing = field(default_factory=dict)
     weights: Listing = field(default_factory=dict)
     results: dict[str, Any] = field(default_factory=dict)
+    metrics_sha256: str = ""  # checkpoints of earlier versions have none
+
+    def __post_init__(self) -> None:
+        whole = (
+            type(self.metrics_bytes) is int
+            and self.metrics_bytes >= 0
+            and isinstance(self.metrics_sha256, str)
+            and is_listing(self.kernels)
+            and is_listing(self.weights)
+            and isinstance(self.results, dict)
+            and all(isinstance(record, dict) for record in self.results.values())
+        )
+        if not whole:
+            raise ValueError("it does not say what the folder held")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One that was read: what was given to `write_checkpoint`, tensors on the CPU."""
+
+    tensors: dict[str, Tensor]
+    meta: dict[str, Any]
+    moment: Moment
 
 
 def write_checkpoint(
@@ -32,7 +58,8 @@ def write_checkpoint(
 ) -> None:
     """Replace the checkpoint, atomically.
 
-    Everything that is not a tensor is JSON in the file's header, under the key ``ntkscale``.
+    Everything that is not a tensor is JSON in the file's header, under the key ``ntkscale``, with a
+    checksum of this and of all tensors.
 
     Args:
         path: the file.
@@ -43,61 +70,57 @@ def write_checkpoint(
     Raises:
         TypeError: `meta` holds something JSON cannot.
         OSError: the file cannot be written; the checkpoint before it stays.
+
+    Cost: beside the writing, one copy and one SHA-256 of all bytes.
     """
     header = {"version": VERSION, "folder": asdict(moment), "meta": meta}
+    tensors = plain(tensors)
+    # One key: safetensors writes several in any order, and equal checkpoints are equal files.
+    text = json.dumps({**header, _CHECKSUM: _checksum(json.dumps(header), tensors)})
     with replacing(path) as temporary:
-        save_file(plain(tensors), temporary, metadata={_KEY: json.dumps(header)})
+        save_file(tensors, temporary, metadata={_KEY: text})
 
 
-def read_moment(path: Path) -> Moment:
-    """The folder's state at the checkpoint; that of an empty folder without one.
-
-    Raises:
-        RunFolderError: the checkpoint is damaged.
-    """
-    if not path.exists():
-        return Moment()
-    _, header = _read(path, with_tensors=False)
-    try:
-        return Moment(**header["folder"])
-    except TypeError as error:
-        raise _damaged(path, error) from error
-
-
-def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Tensors on the CPU and meta, as given to `write_checkpoint`; None where there is none.
+def read_checkpoint(path: Path) -> Checkpoint | None:
+    """The checkpoint, checked; None where there is none.
 
     Raises:
-        RunFolderError: the checkpoint is damaged.
+        RunFolderError: the checkpoint is damaged, or of another version.
     """
     if not path.exists():
         return None
-    tensors, header = _read(path, with_tensors=True)
-    return tensors, header["meta"]
-
-
-def _read(path: Path, *, with_tensors: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
+        if not path.is_file():  # a pipe would be waited for
+            raise ValueError("it is no file")
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})[_KEY])
             # Clones: the file may be replaced while they live.
-            tensors = (
-                {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-                if with_tensors
-                else {}
-            )
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise _damaged(path, error) from error
-    if header.get("version") != VERSION:
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        if not isinstance(header, dict) or not isinstance(header.get("meta"), dict):
+            raise ValueError("it holds no state of a run")
+        # Those of earlier versions have no checksum.
+        told = header.pop(_CHECKSUM, None)
+        if told not in (None, _checksum(json.dumps(header), tensors)):
+            raise ValueError("its checksum differs")
+        if header.get("version") == VERSION:
+            # Unlike the rest of the header, this goes into files of strict JSON again.
+            there = parse(json.dumps(header["folder"]).encode())
+            return Checkpoint(tensors, header["meta"], Moment(**there))
+    except UNREADABLE as error:
         raise RunFolderError(
-            f"{path} has version {header.get('version')}, this ntkscale reads {VERSION}; use the "
-            "one it was written with."
-        )
-    return tensors, header
-
-
-def _damaged(path: Path, error: Exception) -> RunFolderError:
-    return RunFolderError(
-        f"{path} is damaged ({reason(error)}); restore it from a copy, or remove it to let the run "
-        "start again from the beginning."
+            f"{path} is damaged ({reason(error)}); restore it from a copy, or remove it to let the "
+            "run start again from the beginning."
+        ) from error
+    raise RunFolderError(
+        f"{path} has version {header.get('version')!r:.40}, this ntkscale reads {VERSION}; use the "
+        "one it was written with."
     )
+
+
+def _checksum(header: str, tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of the header and of every tensor's name, dtype, shape and bytes."""
+    found = hashlib.sha256(header.encode())
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy())  # pyright: ignore[reportArgumentType]
+    return found.hexdigest()

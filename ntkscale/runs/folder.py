@@ -1,5 +1,6 @@
 """A run folder, open for writing."""
 
+import errno
 import json
 from pathlib import Path
 from types import TracebackType
@@ -8,14 +9,15 @@ from typing import Any
 from torch import Tensor
 
 from ntkscale.runs.atomic import remove_temporaries
-from ntkscale.runs.checkpoint import Moment, read_checkpoint, read_moment, write_checkpoint
+from ntkscale.runs.checkpoint import Moment, read_checkpoint, write_checkpoint
 from ntkscale.runs.environment import environment
 from ntkscale.runs.errors import RunFolderError
 from ntkscale.runs.inspection import CONFIG, inspect, normalised
 from ntkscale.runs.lock import Lock
 from ntkscale.runs.metrics import JsonLines, parse_lines, whole_lines
+from ntkscale.runs.seal import sealed
 from ntkscale.runs.strict_json import finite, read_json, reason, write_json
-from ntkscale.runs.tensor_files import TensorFiles, require_files
+from ntkscale.runs.tensor_files import TensorFiles, is_file_name, require_files
 
 ENVIRONMENT, RESULTS = "environment.json", "results.json"
 METRICS, TIMING = "metrics.jsonl", "timing.jsonl"
@@ -40,15 +42,16 @@ class RunFolder:
         self.path, self.config = path, config
         self._lock = lock
         self._metrics: JsonLines | None = None
-        stored = read_json(path / RESULTS) if (path / RESULTS).exists() else {}
+        stored = read_results(path / RESULTS)
         self.finished: bool = stored.get("finished", False)
         self._results: dict[str, Any] = stored.get("results", {})
         if self.finished:
             lock.release()
             return
-        moment = read_moment(path / CHECKPOINT)
+        checkpoint = read_checkpoint(path / CHECKPOINT)
+        moment = Moment() if checkpoint is None else checkpoint.moment
         if moment.metrics_bytes:
-            parse_lines(path / METRICS, moment.metrics_bytes)
+            parse_lines(path / METRICS, moment.metrics_bytes, moment.metrics_sha256)
         require_files(path / KERNELS, moment.kernels)
         require_files(path / WEIGHTS, moment.weights)
         self._kernels = TensorFiles(path / KERNELS)
@@ -56,10 +59,11 @@ class RunFolder:
         for name in (CONFIG, ENVIRONMENT, RESULTS):
             remove_temporaries(path, f"{name}*")
         remove_temporaries((path / CHECKPOINT).parent)
+        timed = whole_lines(path / TIMING)
+        self._timing = JsonLines(path / TIMING)
         self._metrics = JsonLines(path / METRICS)
         self._roll_back(moment)
-        self._timing = JsonLines(path / TIMING)
-        self._timing.truncate(whole_lines(path / TIMING))
+        self._timing.truncate(timed)
 
     def append(self, row: dict[str, Any]) -> None:
         """Add a row to `metrics.jsonl`; nan and infinities are written as null.
@@ -138,7 +142,13 @@ class RunFolder:
         """
         metrics = self._open()
         metrics.sync()
-        moment = Moment(metrics.length, self._kernels.listing, self._weights.listing, self._results)
+        moment = Moment(
+            metrics.length,
+            self._kernels.listing,
+            self._weights.listing,
+            self._results,
+            metrics.sha256(),
+        )
         write_checkpoint(self.path / CHECKPOINT, tensors, meta, moment)
 
     def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
@@ -152,8 +162,8 @@ class RunFolder:
         """
         self._open()
         saved = read_checkpoint(self.path / CHECKPOINT)
-        self._roll_back(read_moment(self.path / CHECKPOINT))
-        return saved
+        self._roll_back(Moment() if saved is None else saved.moment)
+        return None if saved is None else (saved.tensors, saved.meta)
 
     def finish(self) -> None:
         """Mark the run as complete, in `results.json`, and close it."""
@@ -199,7 +209,8 @@ class RunFolder:
             self._write_results()
 
     def _write_results(self) -> None:
-        write_json(self.path / RESULTS, {"finished": self.finished, "results": self._results})
+        content = {"finished": self.finished, "results": self._results}
+        write_json(self.path / RESULTS, sealed(self.path, content) if self.finished else content)
 
 
 def open_run(path: str | Path, config: dict[str, Any]) -> RunFolder:
@@ -251,20 +262,43 @@ def _record_environment(path: Path) -> None:
         return
     before = read_json(path)
     places = before.pop("resumed_in", [])
+    places = places if isinstance(places, list) else []
     if now != (places[-1] if places else before):
         write_json(path, {**before, "resumed_in": [*places, now]})
 
 
+def read_results(path: Path) -> dict[str, Any]:
+    """What `results.json` holds, without its version: how cells ended; {} without a file.
+
+    Raises:
+        RunFolderError: the file is damaged.
+    """
+    stored = read_json(path) if path.exists() else {}
+    results = stored.get("results", {})
+    if (
+        not isinstance(stored.get("finished", False), bool)
+        or not isinstance(results, dict)
+        or not all(isinstance(record, dict) for record in results.values())
+    ):
+        raise RunFolderError(
+            f"{path} does not say how cells ended; restore it from a copy, or start the run anew "
+            "in another folder."
+        )
+    return stored
+
+
 def _file_name(cell: str) -> str:
-    if not cell or cell.startswith(".") or "/" in cell or "\0" in cell or len(cell) > 200:
+    if not is_file_name(cell):
         raise ValueError(
-            f"cell {cell!r} cannot name a file; use up to 200 characters, no slash, no leading dot."
+            f"cell {cell!r} cannot name a file; use up to 200 printable characters, no slash, no "
+            "leading dot."
         )
     return cell
 
 
 def _unwritable(path: Path, error: OSError) -> RunFolderError:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    cure = "make room" if full else "change its permissions"
     return RunFolderError(
-        f"{path} cannot be written ({reason(error)}); change its permissions or choose another run "
-        "folder."
+        f"{path} cannot be written ({reason(error)}); {cure} or choose another run folder."
     )

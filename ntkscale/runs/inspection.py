@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,12 @@ from ntkscale.runs.lock import LOCK
 from ntkscale.runs.strict_json import read_json
 
 CONFIG = "config.json"
+_WRITTEN = (
+    *(CONFIG, "environment.json", "results.json", "metrics.jsonl", "timing.jsonl", LOCK),
+    *("kernels", "weights", "checkpoints", "figures"),
+)
 _ABSENT = "(absent)"
+_DIFFERENCES, _LETTERS = 8, 80  # that are shown
 
 
 def normalised(config: dict[str, Any]) -> dict[str, Any]:
@@ -34,15 +40,17 @@ def inspect(path: Path, config: dict[str, Any]) -> None:
     """Check that a run of this configuration may be written at `path`; creates nothing.
 
     Raises:
-        RunFolderError: another configuration, foreign files, or no permission; with the cure.
+        RunFolderError: another configuration, foreign files, links that lead elsewhere, or no
+            permission; with the cure.
     """
+    refuse_links(path)
     if (path / CONFIG).exists():
         there = read_json(path / CONFIG)
         if there != config:
             raise RunFolderError(
                 f"{path} holds a run of another configuration: "
-                f"{', '.join(_differences(there, config))}; choose another folder or name, or "
-                "remove this one."
+                f"{', '.join(_differences(there, config)[:_DIFFERENCES])}; choose another folder "
+                "or name, or remove this one."
             )
     elif path.is_dir() and (foreign := _foreign(path)):
         raise RunFolderError(
@@ -58,6 +66,26 @@ def inspect(path: Path, config: dict[str, Any]) -> None:
         raise RunFolderError(
             f"{existing} cannot be written; change its permissions or choose another run folder."
         )
+
+
+def refuse_links(path: Path, names: Sequence[str] = _WRITTEN) -> None:
+    """Refuse a run folder in which a link would lead elsewhere what is written, cut or removed.
+
+    Args:
+        path: the folder; it may be a link itself.
+        names: of the files and folders in it that are going to be written.
+
+    Raises:
+        RunFolderError: one of them is a link, or holds one.
+    """
+    for place in (path / name for name in names):
+        within = place.iterdir() if place.is_dir() and not place.is_symlink() else ()
+        for one in (place, *within):
+            if one.is_symlink() or (one.exists() and not (one.is_file() or one.is_dir())):
+                raise RunFolderError(
+                    f"{one} is a link or a device, through which something else would be "
+                    "overwritten; put what it leads to in its place, or choose another run folder."
+                )
 
 
 def _foreign(path: Path) -> list[str]:
@@ -76,9 +104,12 @@ def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> 
         if isinstance(before, dict) and isinstance(after, dict):
             found += _differences(before, after, f"{prefix}{key}.")
         elif before != after:
-            found.append(f"{prefix}{key} {_shown(before)} -> {_shown(after)}")
+            name = f"{prefix}{key}"[:_LETTERS]
+            name = name if name.isprintable() else ascii(name)
+            found.append(f"{name} {_shown(before)} -> {_shown(after)}")
     return found
 
 
 def _shown(value: Any) -> str:
-    return value if value == _ABSENT else json.dumps(value)
+    text = value if value == _ABSENT else json.dumps(value)
+    return text if len(text) <= _LETTERS else f"{text[:_LETTERS]}..."

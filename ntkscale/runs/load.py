@@ -16,11 +16,19 @@ from ntkscale.runs.folder import (
     RESULTS,
     TIMING,
     WEIGHTS,
+    read_results,
 )
 from ntkscale.runs.inspection import CONFIG
 from ntkscale.runs.metrics import frame, parse_lines
+from ntkscale.runs.seal import require_seal
 from ntkscale.runs.strict_json import read_json
-from ntkscale.runs.tensor_files import Listing, read_listing, read_tensors, require_files
+from ntkscale.runs.tensor_files import (
+    MANIFEST,
+    Listing,
+    read_listing,
+    read_tensors,
+    require_files,
+)
 
 
 class Kernels(Mapping[tuple[str, int], dict[str, Tensor]]):
@@ -96,7 +104,8 @@ def load(path: str | Path) -> Run:
     """Read a run folder; one that is being written is read as far as it is.
 
     A last line of `metrics.jsonl` without its end, which a killed run leaves, is passed over.
-    Kernel files are checked for presence and size here, for their checksum when read.
+    Of a finished run every file but the environment and wall times is checked against what was
+    written: kernels and weights for presence and size here, for their checksum when read.
 
     Raises:
         RunFolderError: there is no run, nothing is measured yet, or a file is missing or damaged.
@@ -111,7 +120,10 @@ def load(path: str | Path) -> Run:
             f"{path} has no {CONFIG}, so it is no run; give the folder of a run, as train.py names "
             "it."
         )
+    # First, or a run that ends meanwhile would count as finished with part of its rows.
+    stored = read_results(path / RESULTS)
     config = read_json(path / CONFIG)
+    require_seal(path, stored)
     metrics_path = path / METRICS
     rows = parse_lines(metrics_path) if metrics_path.exists() else []
     if not rows:
@@ -120,8 +132,12 @@ def load(path: str | Path) -> Run:
             "go on."
         )
     listing = read_listing(path / KERNELS)
+    if not all("step" in entry for entry in listing.values()):
+        raise RunFolderError(
+            f"{path / KERNELS / MANIFEST} lists a kernel without its step; restore it from a copy, "
+            "or start the run anew in another folder."
+        )
     require_files(path / KERNELS, listing)
-    stored = read_json(path / RESULTS) if (path / RESULTS).exists() else {}
     return Run(
         path=path,
         config=config,

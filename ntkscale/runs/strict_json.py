@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,15 @@ from ntkscale.runs.errors import RunFolderError
 
 VERSION = 1
 """Of every JSON file of a run folder."""
+
+MOST_BYTES = 1 << 27
+"""Of a JSON file, or of one line of JSON lines, that is read: more than 100,000 kernels need."""
+
+MOST_DEPTH = 64
+"""Of lists and objects within each other."""
+
+# What could be out of bounds: half a surrogate pair, an exponent of three digits, a long number.
+_SUSPECT = re.compile(rb"\\u[dD]|[eE]\+?\d{3}|\d{19}")
 
 
 def finite(value: Any, where: str) -> Any:
@@ -59,14 +69,18 @@ def read_json(path: Path) -> dict[str, Any]:
         RunFolderError: the file is missing, damaged, or of a newer version.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        if path.exists() and not path.is_file():  # a pipe would be waited for, a device never ends
+            raise ValueError("it is no file")
+        if path.stat().st_size > MOST_BYTES:
+            raise ValueError(f"it has more than {MOST_BYTES:,} bytes")
+        content = parse(path.read_bytes())
     except (OSError, ValueError) as error:
         raise RunFolderError(
             f"{path} cannot be read ({reason(error)}); restore it from a copy, or start the run "
             "anew in another folder."
         ) from error
     version = content.pop("version", None) if isinstance(content, dict) else None
-    if version is None:
+    if type(version) is not int:
         raise RunFolderError(
             f"{path} is not a file of a run (no version in it); restore it from a copy, or start "
             "the run anew in another folder."
@@ -79,12 +93,73 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def parse(text: bytes) -> Any:
+    """What a JSON text from anywhere says: whole numbers below 2^64, finite floats, Unicode text.
+
+    Cost: that of `json.loads`; twice that where something in it could be out of bounds.
+
+    Raises:
+        ValueError: it is no UTF-8 or no JSON; it has an object with a key twice, NaN, a number out
+            of range, half a surrogate pair, or more than `MOST_DEPTH` lists within each other.
+    """
+    try:
+        content = json.loads(
+            text.decode("utf-8"), object_pairs_hook=_object, parse_constant=_no_constant
+        )
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    if text.count(b"[") + text.count(b"{") > MOST_DEPTH or _SUSPECT.search(text):
+        _require_bounds(content)
+    return content
+
+
+_TOO_DEEP = f"more than {MOST_DEPTH} lists are within each other"
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key is there twice")
+    return found
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _require_bounds(content: Any) -> None:
+    """Refuse depth, numbers and text out of bounds, level by level."""
+    level = [content]
+    for _ in range(MOST_DEPTH + 1):
+        below: list[Any] = []
+        for value in level:
+            if isinstance(value, dict):
+                below += value.keys()
+                below += value.values()
+            elif isinstance(value, list):
+                below += value
+            elif isinstance(value, str):
+                if not value.isascii():
+                    value.encode("utf-8")
+            elif isinstance(value, float):
+                if not math.isfinite(value):
+                    raise ValueError("a number is out of range")
+            elif isinstance(value, int) and not -(1 << 64) < value < 1 << 64:
+                raise ValueError("a number is out of range")
+        if not below:
+            return
+        level = below
+    raise ValueError(_TOO_DEEP)
+
+
 def reason(error: Exception) -> str:
     """What went wrong, short enough for a sentence."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
-    if isinstance(error, UnicodeDecodeError):
+    if isinstance(error, UnicodeError):
         return "it is not text"
     if isinstance(error, json.JSONDecodeError):
         return f"line {error.lineno} is not JSON"
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    said = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    # It may quote the file: nothing of that may steer a terminal.
+    return said if said.isprintable() else ascii(said)[1:-1]

@@ -1,8 +1,9 @@
 """A folder of safetensors files and its manifest, which knows what each holds and its checksum."""
 
 import hashlib
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from safetensors import SafetensorError
@@ -17,6 +18,14 @@ MANIFEST = "manifest.json"
 
 Listing = dict[str, dict[str, Any]]
 """Of every file, by its name in the folder: cell, step, bytes, sha256, tensors (dtype, shape)."""
+
+UNREADABLE = (
+    *(SafetensorError, OSError, ValueError, TypeError, LookupError, ArithmeticError),
+    *(RuntimeError, AssertionError, MemoryError),
+)
+"""What safetensors, torch and Python say of a header that somebody made up."""
+
+_CHECKSUM = re.compile("[0-9a-f]{64}")
 
 
 class TensorFiles:
@@ -92,15 +101,43 @@ def read_listing(folder: Path) -> Listing:
     if not path.exists():
         return {}
     listing = read_json(path).get("files")
-    if not isinstance(listing, dict) or not all(
-        isinstance(entry, dict) and {"cell", "bytes", "sha256"} <= entry.keys()
-        for entry in listing.values()
-    ):
+    if not is_listing(listing):
         raise RunFolderError(
-            f"{path} lists no files; restore it from a copy, or start the run anew in another "
-            "folder."
+            f"{path} lists no files, or others than a run writes; restore it from a copy, or start "
+            "the run anew in another folder."
         )
     return listing
+
+
+def is_listing(value: object) -> TypeGuard[Listing]:
+    """Whether a value from anywhere lists files, each under the name it must have."""
+    return isinstance(value, dict) and all(_is_listed(key, entry) for key, entry in value.items())
+
+
+def is_file_name(cell: object) -> TypeGuard[str]:
+    """Whether a cell can name a file: up to 200 printable characters, no slash, no leading dot."""
+    return (
+        isinstance(cell, str)
+        and 0 < len(cell) <= 200
+        and cell.isprintable()
+        and not cell.startswith(".")
+        and "/" not in cell
+    )
+
+
+def _is_listed(key: str, entry: object) -> bool:
+    if not isinstance(entry, dict):
+        return False
+    cell, step, size = entry.get("cell"), entry.get("step", 0), entry.get("bytes")
+    return (
+        is_file_name(cell)
+        and type(step) is int
+        and step >= 0
+        and type(size) is int
+        and isinstance(entry.get("sha256"), str)
+        and _CHECKSUM.fullmatch(entry["sha256"]) is not None
+        and key == (f"{cell}/{step}.safetensors" if "step" in entry else f"{cell}.safetensors")
+    )
 
 
 def require_files(folder: Path, listing: Listing) -> None:
@@ -120,7 +157,10 @@ def read_tensors(folder: Path, key: str, entry: dict[str, Any]) -> dict[str, Ten
         RunFolderError: it is missing, or differs from what was written.
     """
     _require(folder, key, entry)
-    content = (folder / key).read_bytes()
+    try:
+        content = (folder / key).read_bytes()
+    except (OSError, MemoryError) as error:
+        raise _unreadable(folder / key, error) from error
     if hashlib.sha256(content).hexdigest() != entry["sha256"]:
         raise RunFolderError(
             f"{folder / key} was changed since it was written (its checksum differs from "
@@ -128,11 +168,8 @@ def read_tensors(folder: Path, key: str, entry: dict[str, Any]) -> dict[str, Ten
         )
     try:
         return load(content)
-    except SafetensorError as error:
-        raise RunFolderError(
-            f"{folder / key} cannot be read ({reason(error)}); restore it from a copy, or start "
-            "the run anew in another folder."
-        ) from error
+    except UNREADABLE as error:
+        raise _unreadable(folder / key, error) from error
 
 
 def plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -141,6 +178,13 @@ def plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         name: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
         for name, value in tensors.items()
     }
+
+
+def _unreadable(path: Path, error: Exception) -> RunFolderError:
+    return RunFolderError(
+        f"{path} cannot be read ({reason(error)}); restore it from a copy, or start the run anew "
+        "in another folder."
+    )
 
 
 def _require(folder: Path, key: str, entry: dict[str, Any]) -> None:

@@ -1,14 +1,15 @@
 """A user's own arrays."""
 
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from ntkscale.tasks.npz import array_names, read_array
 from ntkscale.tasks.targets import class_targets
 from ntkscale.tasks.task import Loss, Task
+
+_CLASSES = 1000  # that there may be in fewer samples
 
 
 def arrays(
@@ -56,11 +57,11 @@ def arrays(
         order = np.random.default_rng(seed).permutation(order)
 
     if labels is None:
-        y = torch.from_numpy(targets.astype(np.float64)).to(dtype)
+        y = _floats("targets", targets, dtype, path)
         y = y[:, None] if y.ndim == 1 else y
     else:
         y = class_targets(labels, max(2, int(labels.max()) + 1), loss, dtype)
-    x = torch.from_numpy(inputs.astype(np.float64)).to(dtype)
+    x = _floats("inputs", inputs, dtype, path)
     train, test = order[:size], order[size : size + test_size]
     return Task(
         name=path.stem,
@@ -77,29 +78,19 @@ def arrays(
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}: give an .npz with inputs and targets.")
-    if not zipfile.is_zipfile(path):
-        raise ValueError(
-            f"{path} is not an npz of plain arrays (it is no zip archive, or a damaged one): "
-            "write it with numpy.savez(path, inputs=..., targets=...)."
-        )
+    cure = "write it with numpy.savez(path, inputs=..., targets=...)."
     found: dict[str, np.ndarray] = {}
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            names = archive.files
-            for name in ("inputs", "targets"):
-                if name in names:
-                    found[name] = archive[name]
-    except (ValueError, EOFError, OSError, zlib.error, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"{path} is not an npz of plain arrays ({error}): "
-            "write it with numpy.savez(path, inputs=..., targets=...)."
-        ) from error
+        names = array_names(path)
+        for name in ("inputs", "targets"):
+            if name in names:
+                found[name] = read_array(path, name)
+    except ValueError as error:
+        raise ValueError(f"{path} is not an npz of plain arrays ({error}): {cure}") from error
     for name in ("inputs", "targets"):
         if name not in found:
-            raise ValueError(
-                f"{path} has no array {name!r} (it has {', '.join(names) or 'none'}): "
-                "write it with numpy.savez(path, inputs=..., targets=...)."
-            )
+            there = ", ".join(map(ascii, names))[:200].replace("'", "") or "none"
+            raise ValueError(f"{path} has no array {name!r} (it has {there}): {cure}")
         _check_numbers(name, found[name], path)
     return found["inputs"], found["targets"]
 
@@ -118,6 +109,19 @@ def _check_numbers(name: str, values: np.ndarray, path: Path) -> None:
         )
 
 
+def _floats(name: str, values: np.ndarray, dtype: torch.dtype, path: Path) -> torch.Tensor:
+    with np.errstate(over="ignore"):
+        found = torch.from_numpy(values.astype(np.float64)).to(dtype)
+    bad = torch.nonzero(~torch.isfinite(found))
+    if len(bad):
+        index = bad[0].tolist()
+        raise ValueError(
+            f"{name} in {path} holds {values[tuple(index)]} at index {index}, too large for "
+            f"{str(dtype).removeprefix('torch.')} ({len(bad)} such values): scale them down."
+        )
+    return found
+
+
 def _labels(targets: np.ndarray, path: Path) -> torch.Tensor:
     if targets.ndim == 2 and targets.shape[1] > 1:
         if not np.array_equal(np.sort(targets, axis=1)[:, -2:], [[0, 1]] * len(targets)) or np.any(
@@ -129,9 +133,11 @@ def _labels(targets: np.ndarray, path: Path) -> torch.Tensor:
             )
         return torch.from_numpy(targets.argmax(axis=1).astype(np.int64))
     flat = targets.reshape(len(targets))
-    if np.any(flat != np.floor(flat)) or flat.min() < 0:
+    highest = max(len(flat), _CLASSES) - 1
+    if np.any(flat != np.floor(flat)) or flat.min() < 0 or flat.max() > highest:
         raise ValueError(
-            f"targets in {path} are not class indices from 0, as cross-entropy needs: "
+            f"targets in {path} are not class indices from 0 to at most {highest}, as cross-entropy "
+            "needs: "
             "renumber the classes, or choose loss='mse'."
         )
     return torch.from_numpy(flat.astype(np.int64))

@@ -6,15 +6,14 @@ training to see fresh images.
 """
 
 import re
-import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from jaxtyping import Int, UInt8
 from numpy import ndarray
+
+from ntkscale.tasks.npz import array_header, array_names, read_array
 
 MOST = 500_000
 """Training images that are read unasked: 6 GB as float32."""
@@ -70,29 +69,29 @@ def read_cifar5m(
         if take <= 0:
             break
         images.append(_rows(part[0], part[1], skip + take)[skip:])
-        labels.append(_rows(part[0], part[2], skip + take)[skip:])
+        labels.append(_labels(part[0], part[2], skip + take)[skip:])
         wanted -= take
     path, x, y = parts[-1]
     return (
         _channels_first(np.concatenate(images)),
-        np.concatenate(labels).astype(np.int64),
+        np.concatenate(labels),
         _channels_first(_rows(path, x, tested)),
-        _rows(path, y, tested).astype(np.int64),
+        _labels(path, y, tested),
     )
 
 
 def _files(folder: Path) -> list[Path]:
     """By the numbers in their names: part10 comes after part9."""
     return sorted(
-        folder.glob("*.npz"), key=lambda path: (*map(int, re.findall(r"\d+", path.stem)), 0)
+        (path for path in folder.glob("*.npz") if path.is_file()),
+        key=lambda path: (*map(int, re.findall(r"\d+", path.stem)), 0),
     )
 
 
 def _pairs(path: Path) -> Iterator[tuple[Path, str, str]]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = {name.removesuffix(".npy") for name in archive.namelist()}
-    except zipfile.BadZipFile as error:
+        names = set(array_names(path))
+    except ValueError as error:
         raise _damaged(path) from error
     for name in sorted(names):
         if name.startswith("X") and "Y" + name[1:] in names:
@@ -100,49 +99,34 @@ def _pairs(path: Path) -> Iterator[tuple[Path, str, str]]:
 
 
 def _count(path: Path, x: str, y: str) -> int:
-    (n, *shape), kind = _header(path, x)
-    labels, _ = _header(path, y)
-    if shape != [32, 32, 3] or kind != np.uint8 or labels != (n,):
-        raise ValueError(
-            f"{path} holds {x} of shape {(n, *shape)} and {kind} with {y} of shape {labels}, not "
-            "(n, 32, 32, 3) of uint8 with n labels: this is not CIFAR-5M."
-        )
-    return n
-
-
-def _header(path: Path, name: str) -> tuple[tuple[int, ...], np.dtype]:
-    with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
-        return _read_header(file, path)
-
-
-def _read_header(file: IO[bytes], path: Path) -> tuple[tuple[int, ...], np.dtype]:
     try:
-        version = np.lib.format.read_magic(file)
-        read = (
-            np.lib.format.read_array_header_1_0
-            if version == (1, 0)
-            else np.lib.format.read_array_header_2_0
-        )
-        shape, fortran, kind = read(file)
-    except (ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        (shape, kind), (labels, numbers) = array_header(path, x), array_header(path, y)
+    except ValueError as error:
         raise _damaged(path) from error
-    if fortran or kind.hasobject:
-        raise ValueError(f"{path} holds an array that is no plain row of images; fetch it again.")
-    return shape, kind
+    if shape[1:] != (32, 32, 3) or kind != np.uint8 or labels != shape[:1]:
+        raise ValueError(
+            f"{path} holds {x!a:.40} of shape {shape} and {kind} with {y!a:.40} of shape {labels}, "
+            "not (n, 32, 32, 3) of uint8 with n labels: this is not CIFAR-5M."
+        )
+    if numbers.kind not in "iuf":
+        raise _damaged(path)
+    return shape[0]
 
 
 def _rows(path: Path, name: str, count: int) -> ndarray:
-    """The first rows of an array, streamed: the rest of a gigabyte is not read."""
-    with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
-        shape, kind = _read_header(file, path)
-        bytes_wanted = count * int(np.prod(shape[1:])) * kind.itemsize
-        try:
-            data = file.read(bytes_wanted)
-        except (EOFError, zlib.error, zipfile.BadZipFile) as error:
-            raise _damaged(path) from error
-    if len(data) < bytes_wanted:
+    """The first rows of an array."""
+    try:
+        return read_array(path, name, count)
+    except ValueError as error:
+        raise _damaged(path) from error
+
+
+def _labels(path: Path, name: str, count: int) -> ndarray:
+    """The first labels, int64."""
+    found = _rows(path, name, count)
+    if not np.isin(found, np.arange(10)).all():
         raise _damaged(path)
-    return np.frombuffer(data, dtype=kind).reshape(count, *shape[1:])
+    return found.astype(np.int64)
 
 
 def _channels_first(images: ndarray) -> ndarray:

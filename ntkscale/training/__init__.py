@@ -8,6 +8,7 @@ from ntkscale.training.batches import Batches
 from ntkscale.training.distributed import data_parallel, process_group, rank, ranks, unwrapped
 from ntkscale.training.ensemble import Ensemble
 from ntkscale.training.flow import FlowStep
+from ntkscale.training.interruption import StopSignals
 from ntkscale.training.lazy import LazyFlow, lazy_flow
 from ntkscale.training.linearised import Linearised
 from ntkscale.training.linearised_flow import LinearisedFlow, linearised_flow
@@ -24,6 +25,7 @@ __all__ = [
     "LinearisedFlow",
     "Optimisation",
     "Outcome",
+    "StopSignals",
     "Trainer",
     "data_parallel",
     "lazy_flow",

@@ -138,7 +138,7 @@ def in_one_run(words: Sequence[str], commands: Mapping[str, type]) -> list[str]:
         parts = split(name, value, hints)
         if parts is None:
             spread.append(word)
-        elif _takes_several(hints[name]):
+        elif takes_several(hints[name]):
             spread += [*filter(None, [head]), *parts]
         else:
             raise ValueError(
@@ -162,7 +162,7 @@ def split(name: str, word: str, hints: Mapping[str, Any]) -> list[str] | None:
     kind = hints.get(name)
     if get_origin(kind) is tuple:
         # A pair of numbers is one value.
-        kind = get_args(kind)[0] if _takes_several(kind) else None
+        kind = get_args(kind)[0] if takes_several(kind) else None
     number = kind in (int, float)
     if not number and get_origin(kind) is not Literal:
         return None
@@ -217,7 +217,8 @@ def _distinct(name: str, values: Sequence[str]) -> tuple[str, ...]:
     return tuple(values)
 
 
-def _takes_several(kind: Any) -> bool:
+def takes_several(kind: Any) -> bool:
+    """Whether an option of that type holds any number of values in one run."""
     return get_origin(kind) is tuple and get_args(kind)[-1] is Ellipsis
 
 

@@ -12,21 +12,27 @@
 
 import hashlib
 import json
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
-from ntkscale.faces.sweep.axes import Axis, Plan, Point
+from ntkscale.faces.sweep.axes import MOST_POINTS, Axis, Plan, Point
 from ntkscale.runs import RunFolderError
 from ntkscale.runs.folder import RESULTS
 from ntkscale.runs.lock import LOCK, Lock
-from ntkscale.runs.strict_json import read_json, write_json
+from ntkscale.runs.strict_json import MOST_BYTES, parse, read_json, write_json
 
 SWEEPS = "sweeps"
 LIST = "sweep.json"
 EVENTS = "events.jsonl"
 JOBS = "jobs.json"
+
+_WORD = re.compile(r"[A-Za-z0-9_+][A-Za-z0-9_.+-]*|-[0-9.][A-Za-z0-9_.+-]*|-inf")
+_JOB = re.compile(r"[0-9]+(_[0-9]+)?")
+_LETTERS = 240  # of the name of a run folder
 
 
 class SweepFolder:
@@ -66,19 +72,30 @@ class SweepFolder:
 
     def events(self) -> list[dict[str, Any]]:
         """All lines of `events.jsonl`; one that a kill left half written is passed over."""
-        if not (self.path / EVENTS).exists():
+        if not (self.path / EVENTS).is_file():
             return []
         found = []
-        for line in (self.path / EVENTS).read_text(encoding="utf-8").splitlines():
-            try:
-                found.append(json.loads(line))
-            except json.JSONDecodeError:
-                continue
+        with (self.path / EVENTS).open("rb") as file:
+            while (line := file.readline(MOST_BYTES)) and len(line) < MOST_BYTES:
+                try:
+                    event = parse(line)
+                except ValueError:
+                    continue
+                if isinstance(event, dict):
+                    found.append(event)
         return found
 
     def jobs(self) -> dict[str, dict[str, str]]:
-        """The last job of each point on a cluster, by name."""
-        return read_json(self.path / JOBS)["jobs"] if (self.path / JOBS).exists() else {}
+        """The last job of each point on a cluster, by name.
+
+        Raises:
+            RunFolderError: `jobs.json` is damaged.
+        """
+        path = self.path / JOBS
+        jobs = read_json(path).get("jobs") if path.exists() else {}
+        if not isinstance(jobs, dict) or not all(map(_is_job, jobs.values())):
+            raise RunFolderError(f"{path} lists no jobs; delete it once no job runs any more.")
+        return jobs
 
     def write_jobs(self, jobs: Mapping[str, Mapping[str, str]]) -> None:
         """Replace `jobs.json`."""
@@ -158,16 +175,62 @@ def read_sweep(path: Path) -> SweepFolder:
     """
     there = read_json(path / LIST)
     try:
-        axes = tuple(Axis(one["option"], tuple(one["values"])) for one in there["axes"])
-        fixed = {name: tuple(words) for name, words in there["fixed"].items()}
-        return SweepFolder(path, Plan(there["experiment"], axes, fixed))
-    except (AttributeError, KeyError, TypeError) as error:
-        raise RunFolderError(f"{path / LIST} is no list of runs: {error!r} is wrong.") from error
+        axes = tuple(Axis(_word(one["option"]), _words(one["values"])) for one in there["axes"])
+        fixed = {_word(name): _words(words) for name, words in there["fixed"].items()}
+        plan = Plan(_word(there["experiment"]), axes, fixed)
+        for axis in axes:
+            _distinct(axis.values)
+            for value in axis.values:
+                _word(value)  # it becomes part of the name of a folder
+        if prod(len(axis.values) for axis in axes) > MOST_POINTS:
+            raise ValueError("too many runs")
+        _distinct([*fixed, *(axis.option for axis in axes), ""])
+        if sum(len(axis.option) + max(map(len, axis.values)) + 2 for axis in axes) > _LETTERS:
+            raise ValueError("a name too long")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        said = ascii(str(error))[1:81]
+        raise RunFolderError(
+            f"{path / LIST} is no list of runs ({said}); restore it from a copy, or give the "
+            "command of the sweep again with another --sweep."
+        ) from error
+    return SweepFolder(path, plan)
 
 
 def is_sweep(path: Path) -> bool:
     """Whether a folder is that of a sweep."""
     return (path / LIST).exists()
+
+
+def _word(value: Any) -> str:
+    """A name or value that may become part of the name of a folder.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(value, str) or not _WORD.fullmatch(value):
+        raise ValueError(f"{str(value)[:40]} is no name or value")
+    return value
+
+
+def _words(values: Any) -> tuple[str, ...]:
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise ValueError("the values of an option are no list of words")
+    return tuple(values)
+
+
+def _distinct(words: Sequence[str]) -> None:
+    if not words or len(set(words)) < len(words):
+        raise ValueError("nothing, or twice the same")
+
+
+def _is_job(entry: Any) -> bool:
+    return (
+        isinstance(entry, dict)
+        and entry.get("cluster") in ("local", "slurm")
+        and isinstance(entry.get("folder"), str)
+        and isinstance(entry.get("id"), str)
+        and _JOB.fullmatch(entry["id"]) is not None
+    )
 
 
 def _listed(plan: Plan) -> dict[str, Any]:

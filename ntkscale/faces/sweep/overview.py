@@ -19,13 +19,13 @@ def overview(folder: SweepFolder, judged: Sequence[tuple[Run, Verdict]]) -> Tabl
 
     Args:
         folder: of the sweep.
-        judged: its finished runs.
+        judged: its finished runs, or those that they were put together to.
     """
     verdicts = {run.path.resolve(): verdict for run, verdict in judged}
     axes = [axis.option for axis in folder.plan.axes]
     found = [_row(folder, point, axes, verdicts) for point in folder.plan.points]
     columns = [name for name in (*axes, "state", *_ASKED, _FOUND) if any(name in r for r in found)]
-    done = sum(folder.run(point).resolve() in verdicts for point in folder.plan.points)
+    done = sum(row["state"] == "done" for row in found)
     note = f"{done} of {len(found)} runs are finished."
     if done < len(found):
         note += " Give the command of the sweep again and the others go on."
@@ -37,10 +37,10 @@ def _row(
 ) -> dict[str, str]:
     row = {name: " ".join(point.options[name]) for name in axes}
     verdict = verdicts.get(folder.run(point).resolve())
+    begun = "unfinished" if folder.run(point).exists() else "not started"
+    row["state"] = "done" if folder.finished(point) else begun
     if verdict is None:
-        begun = folder.run(point).exists()
-        return {**row, "state": "unfinished" if begun else "not started"}
-    row["state"] = "done"
+        return row
     answers = [answer.row("") for answer in verdict.answers]
     for question in _ASKED:
         said = dict.fromkeys(answer[question] for answer in answers)

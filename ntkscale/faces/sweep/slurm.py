@@ -14,6 +14,7 @@ from ntkscale.faces.sweep.folder import SweepFolder
 from ntkscale.faces.sweep.local import threads
 from ntkscale.faces.sweep.point import Train, run_point, write_to
 from ntkscale.faces.sweep.schedule import NO_CODE
+from ntkscale.runs import write_text
 
 Cluster = Literal["auto", "local", "slurm"]
 
@@ -38,9 +39,11 @@ class PointJob:
         self.train, self.words, self.run, self.log = train, list(words), run, log
 
     def __call__(self) -> int:
-        """Do the run; the exit code of `train.py`."""
+        """Do the run; the exit code of `train.py`, which is left beside the log too."""
         write_to(self.log)
-        return run_point(self.train, self.words, self.run)
+        code = run_point(self.train, self.words, self.run)
+        write_text(_code_file(self.log), f"{code}\n")
+        return code
 
     def checkpoint(self) -> Any:
         """The same again: a run resumes by itself."""
@@ -112,7 +115,7 @@ class SubmititJobs:
         found = []
         for name, job in list(self._running.items()):
             if self._done(job):
-                found.append((name, _code(job)))
+                found.append((name, _code(self._folder.path / "logs" / f"{name}.log")))
                 del self._running[name]
         return found
 
@@ -131,6 +134,8 @@ class SubmititJobs:
         # Process numbers, which name local jobs, come again: each hand-over has its own folder.
         place = self._folder.path / "submitit" / f"{time.time_ns()}"
         keywords = {"slurm_max_num_timeout": _TIMEOUTS} if self.cluster == "slurm" else {}
+        for point in points:
+            _code_file(self._folder.log(point)).unlink(missing_ok=True)
         executor = self._submitit.AutoExecutor(place, cluster=self.cluster, **keywords)
         executor.update_parameters(**self._parameters)
         with _stderr_to(place / "controllers.log", self.cluster == "local"):
@@ -216,11 +221,20 @@ def _import() -> Any:
     return submitit
 
 
-def _code(job: Any) -> int:
-    """Exit code of a job that is over, without waiting for a result that will never come."""
-    if not job.paths.result_pickle.exists():
+def _code_file(log: Path) -> Path:
+    return log.with_name(f"{log.name}.code")
+
+
+def _code(log: Path) -> int:
+    """Exit code of a job that is over.
+
+    Submitit keeps it in a pickle; a sweep that is taken up again may come from anywhere, and
+    reading a pickle runs what is in it.
+    """
+    try:
+        return int(_code_file(log).read_text())
+    except (OSError, ValueError):
         return NO_CODE
-    return NO_CODE if job.exception() is not None else int(job.result())
 
 
 def _alive(number: str) -> bool:

@@ -54,7 +54,7 @@ def verify(path: str | Path) -> list[Region]:
             "checked; restore the manifest, or compute the kernel again."
         )
     job, grid = read_manifest(store.manifest)
-    descriptor = os.open(store.path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.open(store.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         expected = header(job)
         if os.pread(descriptor, len(expected), 0) != expected:

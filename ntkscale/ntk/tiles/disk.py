@@ -93,6 +93,21 @@ def region_digest(descriptor: int, job: Job, region: Region) -> str | None:
     return found.hexdigest()
 
 
+def open_own(path: Path, flags: int) -> int:
+    """Open a file of a job to write into it; the descriptor.
+
+    Raises:
+        OSError: it cannot be opened, or is a link, which would lead elsewhere what is written.
+    """
+    try:
+        # A pipe that nobody reads is refused, not waited for.
+        return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise OSError(f"{path} is a link; delete it or choose another path.") from error
+
+
 def replace_text(path: Path, text: str) -> None:
     """Write a small file so that its name stands for the old content or all of the new.
 
@@ -102,7 +117,8 @@ def replace_text(path: Path, text: str) -> None:
         OSError: the file cannot be written.
     """
     temporary = path.with_name(f"{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
+    descriptor = open_own(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

@@ -9,7 +9,7 @@ Of a symmetric kernel only the blocks on and below the diagonal are walked:
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, prod
+from math import prod
 
 import numpy as np
 
@@ -68,7 +68,7 @@ class Job:
     @property
     def grid(self) -> tuple[int, int]:
         """Number of rows and of columns of blocks."""
-        return ceil(self.shape[0] / self.block), ceil(self.shape[1] / self.block)
+        return -(-self.shape[0] // self.block), -(-self.shape[1] // self.block)
 
     def walk(self) -> list[Block]:
         """The blocks to compute, in serpentine order."""

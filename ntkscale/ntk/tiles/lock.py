@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ntkscale.ntk.tiles.disk import open_own
+
 
 @contextmanager
 def alone(lock: Path, path: Path) -> Iterator[None]:
@@ -55,7 +57,7 @@ def is_held(path: Path) -> bool:
 def _current(lock: Path, path: Path) -> int:
     """The locked file that goes by the name `lock` now."""
     while True:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = open_own(lock, os.O_RDWR | os.O_CREAT)
         if not hold(descriptor):
             holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
             os.close(descriptor)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ntkscale.ntk.tiles.disk import replace_text
+from ntkscale.ntk.tiles.disk import open_own, replace_text
 from ntkscale.ntk.tiles.job import DTYPES, Block, Job
 from ntkscale.ntk.tiles.lock import hold
 
@@ -43,8 +43,7 @@ class Journal:
     """
 
     def __init__(self, path: Path, job: Job) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        self._descriptor = os.open(path, flags, 0o666)
+        self._descriptor = open_own(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         hold(self._descriptor)
         if os.fstat(self._descriptor).st_size == 0:
             os.write(self._descriptor, _journal_text(job, {}).encode())
@@ -123,6 +122,8 @@ def read_manifest(path: Path) -> tuple[Job, dict[Block, str]]:
         OSError: it cannot be read.
         ValueError: it is not a manifest, or one of another version.
     """
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise ValueError(f"{path} is not the manifest of a kernel; compute the kernel again.")
     with path.open("rb") as file:
         content = file.read(MOST_BYTES + 1)
     entry = _parsed(content) if len(content) <= MOST_BYTES else {}

@@ -20,7 +20,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from ntkscale.ntk.tiles.disk import header, reserve, sync_folder
+from ntkscale.ntk.tiles.disk import header, open_own, reserve, sync_folder
 from ntkscale.ntk.tiles.job import Job
 from ntkscale.ntk.tiles.manifest import (
     Sums,
@@ -109,7 +109,7 @@ class Store:
             self.manifest.unlink()
             sync_folder(self.path)
             self.path.replace(self.partial)
-        descriptor = os.open(self.partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = open_own(self.partial, os.O_RDWR | os.O_CREAT)
         try:
             reserve(descriptor, job, self.path)
         except OSError:
@@ -152,6 +152,8 @@ class Store:
     def _begins_like(self, job: Job) -> bool:
         """Whether the file under the name has the header of this job."""
         expected = header(job)
+        if not self.path.is_file():
+            return False
         try:
             with self.path.open("rb") as file:
                 return file.read(len(expected)) == expected
@@ -182,6 +184,7 @@ class Store:
             if file.name.startswith(prefix)
             and file.name.endswith(suffix)
             and file.name[len(prefix) : -len(suffix)].isdigit()
+            and file.is_file()
         )
 
     def _remove_journals(self, *, keep: Path | None = None) -> None:

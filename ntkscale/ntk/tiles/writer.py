@@ -19,7 +19,7 @@ from typing import Self
 
 from torch import Tensor
 
-from ntkscale.ntk.tiles.disk import digest, write_region
+from ntkscale.ntk.tiles.disk import digest, open_own, write_region
 from ntkscale.ntk.tiles.job import Block, Job
 from ntkscale.ntk.tiles.manifest import Journal, Sums
 from ntkscale.ntk.tiles.store import Store
@@ -43,7 +43,7 @@ class Writer:
     def __init__(self, store: Store, job: Job, rank: int) -> None:
         self.sums: Sums = {}
         self._job = job
-        self._data = os.open(store.partial, os.O_RDWR | os.O_CLOEXEC)
+        self._data = open_own(store.partial, os.O_RDWR)
         self._journal = Journal(store.journal(rank), job)
         self._hand = ThreadPoolExecutor(1, "ntkscale-tiles")
         self._pending: Future[None] | None = None

@@ -12,6 +12,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+UNREADABLE = (
+    *(SafetensorError, OSError, ValueError, TypeError, LookupError, ArithmeticError),
+    *(RuntimeError, AssertionError, MemoryError, AttributeError),
+)
+"""What safetensors, torch and Python say of a header that somebody made up."""
+
 
 def write(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
     """Write a file, and its folder where it is missing.
@@ -30,8 +36,10 @@ def write(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) 
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, SafetensorError):
+            raise OSError(f"{path} cannot be written ({error}); make room there.") from error
         raise
 
 
@@ -44,11 +52,21 @@ def read(
         FileNotFoundError: there is no such file.
         ValueError: it holds something else, or is damaged.
     """
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is not there; solve first, or name another file.")
     try:
+        if not path.is_file():  # a pipe would be waited for
+            raise ValueError("it is no file")
         with safe_open(path, framework="pt", device=str(device)) as file:
             header = json.loads((file.metadata() or {}).get("solution", "{}"))
-            if header.get("format") != kind:
-                raise ValueError(f"{path} holds no {kind}; solve again.")
+            if not isinstance(header, dict) or header.get("format") != kind:
+                raise ValueError(f"it holds no {kind}")
             return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged or no safetensors file ({error}).") from error
+    except UNREADABLE as error:
+        raise damaged(path, error) from error
+
+
+def damaged(path: Path, error: Exception) -> ValueError:
+    """What to say of a file that does not hold what it should."""
+    said = ascii(str(error).partition("\n")[0][:200])[1:-1] or type(error).__name__
+    return ValueError(f"{path} is damaged or another file ({said}); solve again.")

@@ -54,15 +54,18 @@ class Resumption:
         if self._path is None or not self._path.exists():
             return
         tensors, header = files.read(self._path, self._device, FORMAT)
-        if header["identity"] != self._identity:
+        if header.get("identity") != self._identity:
             raise ValueError(
                 f"{self._path} is of a solution with other arguments; give another checkpoint, or "
                 "delete it."
             )
-        generator.set_state(tensors.pop("generator").cpu())
-        averages.restore(tensors)
-        self.done, self.seconds = header["done"], header["seconds"]
-        self.nbytes, self.why = header["nbytes"], header["why"]
+        try:
+            generator.set_state(tensors.pop("generator").cpu())
+            averages.restore(tensors)
+            self.done, self.seconds = header["done"], header["seconds"]
+            self.nbytes, self.why = header["nbytes"], header["why"]
+        except files.UNREADABLE as error:
+            raise files.damaged(self._path, error) from error
 
     def save(self, averages: Averages, generator: torch.Generator) -> None:
         """Keep the batches done so far."""

@@ -131,8 +131,13 @@ class Solution:
             ValueError: it is no solution, or is damaged.
         """
         tensors, numbers = files.read(Path(path), device, FORMAT)
-        tensors = {name: tensors[name].expand(shape) for name, shape in numbers["shapes"].items()}
-        return _assemble(cls, numbers, tensors)
+        try:
+            shapes = numbers["shapes"].items()
+            return _assemble(
+                cls, numbers, {name: tensors[name].expand(shape) for name, shape in shapes}
+            )
+        except files.UNREADABLE as error:
+            raise files.damaged(Path(path), error) from error
 
 
 _TUPLES = ("phi", "g", "forward_responses", "backward_responses")
