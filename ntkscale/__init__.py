@@ -8,3 +8,5 @@ Floor by floor, each importing only those below:
 1  networks, tasks, theory, runs    architectures; targets; solvers; what is on disk
 0  ntk, schema                      the empirical tangent kernel; the names of everything recorded
 """
+
+__version__ = "0.1.0"

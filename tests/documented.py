@@ -29,7 +29,7 @@ _SPAN = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 _LINK = re.compile(r"(!?)\[[^\]]*\]\(([^)\s]+)\)")
 _OPTION = re.compile(r"(?<![\w<!-])--[a-z][a-z0-9-]*")
 _ASSIGNMENT = re.compile(r"[A-Z_]+=\S*")
-_FOREIGN = re.compile(r"(\S*/)?(apt|git|jupyter|jupytext|pip|sbatch|wandb)\b.*", re.DOTALL)
+_FOREIGN = re.compile(r"(\S*/)?(#SBATCH|apt|git|jupyter|jupytext|pip|sbatch|wandb)\b.*", re.DOTALL)
 _SHELL = {"", "sh", "bash", "console"}
 _MORE = {"…", "..."}
 

@@ -10,13 +10,13 @@ from tyro.conf import Positional, arg
 
 from ntkscale import runs
 from ntkscale.experiments import EXPERIMENTS, Verdict
-from ntkscale.faces.command_line import guarded, parse
+from ntkscale.faces.command_line import called, guarded, parse
 from ntkscale.faces.publish import publish
 from ntkscale.faces.sweep import SweepFolder, is_sweep, overview, pooled, read_sweep
 from ntkscale.runs import Run, RunFolderError
 from ntkscale.runs.inspection import refuse_links
 
-PROGRAM = "analyze.py"
+PROGRAM = called("analyze.py")
 ABOUT = """Judge runs against theory: which regime each task is in, whether feature learning helps,
 how far the curves may be extrapolated and where the next unit of compute should go; then each run's
 own tables. Writes figures (PNG and PDF) into each run's figures/ and one self-contained page.

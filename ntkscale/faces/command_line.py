@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
+from pathlib import Path
 from typing import Annotated, Any, Union
 
 import tyro
@@ -26,6 +27,17 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _SHUT = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 _FRAME = re.compile(r"[╭╮╰╯│─]|-{8,}")
+
+
+def called(script: str) -> str:
+    """What the program was called as: the name of an installed command, or that of the script."""
+    name = Path(sys.argv[0]).name
+    return name if name.startswith("ntkscale-") else script
+
+
+def _typed(words: str) -> str:
+    """A program and its words as one types them."""
+    return f"python {words}" if words.partition(" ")[0].endswith(".py") else words
 
 
 def parse(
@@ -79,7 +91,7 @@ def _sentence(message: str, program: str, arguments: Sequence[str], known: Seque
     command = arguments[0] if arguments and arguments[0] in known else ""
     if known and not command:
         said = f"{arguments[0]} is no experiment" if arguments else "no experiment was named"
-        return f"{program}: {said}; choose {', '.join(known)} (`python {program} --help`).\n"
+        return f"{program}: {said}; choose {', '.join(known)} (`{_typed(program)} --help`).\n"
     # The message stands below its title in a box, drawn with lines or, in ASCII, with dashes.
     bare = [_FRAME.sub("", line).strip() for line in message.splitlines()]
     lines = [line for line in bare if line][1:]
@@ -93,7 +105,7 @@ def _sentence(message: str, program: str, arguments: Sequence[str], known: Seque
     near = next((line.split()[0] for line in lines[1:] if line.startswith("--")), None)
     hint = f"; did you mean {near}?" if near and near not in wrong else ";"
     help_with = " ".join(filter(None, [program, command, "--help"]))
-    return f"{program}: {wrong}{hint} `python {help_with}` lists every option.\n"
+    return f"{program}: {wrong}{hint} `{_typed(help_with)}` lists every option.\n"
 
 
 def guarded(work: Callable[[], int | None], *, program: str) -> int:

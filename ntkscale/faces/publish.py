@@ -43,11 +43,13 @@ def publish(
             for section in own
         ]
     title = "Several runs" if several else judged[0][1].title
-    names = ", ".join(str(run.path) for run, _ in judged)
+    if overviews:
+        title = "; ".join(table.title for table in overviews)
+    names = ", ".join(_name(run) for run, _ in judged)
     write_report(
         report,
         title,
-        f"Runs: {names}." if several else judged[0][1].summary,
+        f"Judged: {names}." if several else judged[0][1].summary,
         sections,
         config={_name(run): run.config for run, _ in judged} if several else judged[0][0].config,
         environment=judged[0][0].environment,

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 from ntkscale import runs
 from ntkscale.experiments import EXPERIMENTS, Common, Recorded
-from ntkscale.faces.command_line import guarded, parse
+from ntkscale.faces.command_line import called, guarded, parse
 from ntkscale.faces.publish import publish
 from ntkscale.faces.sweep import HELP, in_one_run, launch, take_launch
 from ntkscale.faces.verdict_log import log_verdict
 
-PROGRAM = "train.py"
+PROGRAM = called("train.py")
 ABOUT = """Train networks between lazy and rich while their tangent kernel is followed. The same
 command takes an interrupted run up again; `python analyze.py RUN` judges it once more."""
 

@@ -15,6 +15,7 @@ from ntkscale.reporting.report_style import CSS
 from ntkscale.reporting.table import Table
 from ntkscale.runs import write_text
 
+_MANY = 12  # sections, beyond which the list of contents is folded
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -100,10 +101,12 @@ def write_report(
 {_paragraphs(summary)}
 </header>
 <nav aria-label="Contents">
+<details{"" if len(sections) > _MANY else " open"}><summary>Contents</summary>
 <ol>
 {contents}
 <li><a href="#run">The run</a></li>
 </ol>
+</details>
 </nav>
 <main>
 {body}

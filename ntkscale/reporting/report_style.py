@@ -29,7 +29,15 @@ nav ol {
   margin: 1.25rem 0 0; padding: .75rem 1rem .75rem 2.25rem;
   background: var(--shade); border-radius: .4rem;
 }
-.table { position: relative; overflow-x: auto; margin: 1rem 0 .25rem; }
+/* A shadow at the edge says that the table goes on there. */
+.table {
+  background:
+    linear-gradient(to right, var(--page) 30%, transparent) left / 3rem 100%,
+    linear-gradient(to left, var(--page) 30%, transparent) right / 3rem 100%,
+    linear-gradient(to right, rgb(120 130 140 / .35), transparent) left / .9rem 100%,
+    linear-gradient(to left, rgb(120 130 140 / .35), transparent) right / .9rem 100%;
+  background-attachment: local, local, scroll, scroll; background-repeat: no-repeat;
+  position: relative; overflow-x: auto; margin: 1rem 0 .25rem; }
 table {
   width: max-content; border-collapse: collapse; font-size: .9rem;
   font-variant-numeric: tabular-nums;

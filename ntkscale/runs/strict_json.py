@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,10 @@ MOST_BYTES = 1 << 27
 MOST_DEPTH = 64
 """Of lists and objects within each other."""
 
-# What could be out of bounds: half a surrogate pair, an exponent of three digits, a long number.
-_SUSPECT = re.compile(rb"\\u[dD]|[eE]\+?\d{3}|\d{19}")
+# What could be out of bounds: half a surrogate pair, an exponent of three digits, a long number;
+# with all digits 0 (a regular expression takes longer than reading the JSON does).
+_DIGITS = bytes.maketrans(b"123456789EUD", b"000000000eud")
+_SUSPECT = (rb"\ud", b"e000", b"e+000", b"0" * 19)
 
 
 def finite(value: Any, where: str) -> Any:
@@ -108,7 +109,9 @@ def parse(text: bytes) -> Any:
         )
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
-    if text.count(b"[") + text.count(b"{") > MOST_DEPTH or _SUSPECT.search(text):
+    plain = text.translate(_DIGITS)
+    deep = text.count(b"[") + text.count(b"{") > MOST_DEPTH
+    if deep or any(suspect in plain for suspect in _SUSPECT):
         _require_bounds(content)
     return content
 

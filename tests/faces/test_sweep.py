@@ -81,7 +81,7 @@ def test_a_point_that_cannot_be_stops_no_other(
     assert "1 of 8 runs are unfinished" in said
     page = (sweep / "report.html").read_text()
     first = page.split("<section")[1]
-    assert "All 8 runs of killed" in first and "7 of 8 runs are finished" in first
+    assert "Sweep killed: 8 runs" in first and "7 of 8 runs are finished" in first
     assert "<td>unfinished</td>" in first and first.count("<td>done</td>") == 7
     assert "points=20" in page.split("<section")[2]
 

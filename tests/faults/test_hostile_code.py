@@ -21,6 +21,7 @@ CALLS = {
     *("importlib.import_module", "datasets.CIFAR10", "dist.all_gather_object"),
     *("dist.broadcast_object_list", "dist.gather_object", "logging.config", "webbrowser.open"),
 }
+_LAST = {name.rpartition(".")[2] for name in CALLS}
 
 # What is there all the same, and why no file from elsewhere is run by it.
 ALLOWED = {
@@ -52,7 +53,7 @@ def found(path: Path) -> Iterator[str]:
             yield from (
                 f"{node.module}.{a.name}" for a in node.names if f"{node.module}.{a.name}" in CALLS
             )
-        elif isinstance(node, ast.Attribute) and ast.unparse(node) in CALLS:
+        elif isinstance(node, ast.Attribute) and node.attr in _LAST and ast.unparse(node) in CALLS:
             yield ast.unparse(node)
         elif isinstance(node, ast.Call):
             if isinstance(node.func, ast.Name) and node.func.id in BUILTINS:

@@ -19,6 +19,8 @@ def export(plan: Plan, path: Path) -> None:
     """
     if path.suffix not in (".yaml", ".yml"):
         raise ValueError(f"--export {path} must end in .yaml.")
+    if not path.parent.is_dir():
+        raise ValueError(f"--export {path}: there is no folder {path.parent}; make it first.")
     if not plan.axes:
         raise ValueError("--export has nothing to vary; give an option values between commas.")
     fixed = [word for name, words in plan.fixed.items() for word in (_option(name), *words)]

@@ -29,7 +29,7 @@ def overview(folder: SweepFolder, judged: Sequence[tuple[Run, Verdict]]) -> Tabl
     note = f"{done} of {len(found)} runs are finished."
     if done < len(found):
         note += " Give the command of the sweep again and the others go on."
-    return Table(f"All {len(found)} runs of {folder.path.name}", columns, found, note)
+    return Table(f"Sweep {folder.path.name}: {len(found)} runs", columns, found, note)
 
 
 def _row(
