@@ -5,7 +5,7 @@
 # make numerics: how far every number moves with precision, threads, seeds (minutes).
 # make notebooks: each in full, to notebooks/rendered/<name>.html (minutes; ONLY="name name").
 # make faults: what must hold when something fails (a quarter of an hour; FAULTS="--only full").
-# make fuzz: 10,000 hostile files of each format (half an hour; FUZZ="--only npz --files 1000").
+# make fuzz: 10,000 hostile files of each format (ten minutes; FUZZ="--only npz --files 1000").
 # make docs-check: every documented command in full (hours, resumable; DOCS="--only circle").
 # make mutation: do the tests notice a changed formula? (an hour, resumable; MUTATION="--seed 1").
 # make licences: the licence of everything that is needed, against Apache-2.0.

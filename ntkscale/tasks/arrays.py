@@ -136,8 +136,7 @@ def _labels(targets: np.ndarray, path: Path) -> torch.Tensor:
     highest = max(len(flat), _CLASSES) - 1
     if np.any(flat != np.floor(flat)) or flat.min() < 0 or flat.max() > highest:
         raise ValueError(
-            f"targets in {path} are not class indices from 0 to at most {highest}, as cross-entropy "
-            "needs: "
-            "renumber the classes, or choose loss='mse'."
+            f"targets in {path} are not class indices from 0 to at most {highest}, as "
+            "cross-entropy needs: renumber the classes, or choose loss='mse'."
         )
     return torch.from_numpy(flat.astype(np.int64))

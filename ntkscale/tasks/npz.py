@@ -93,7 +93,7 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
 
 @contextmanager
 def _reasons() -> Iterator[None]:
-    """ValueError for whatever zipfile, zlib and numpy's reading of a header raise: a dozen kinds."""
+    """ValueError for whatever zipfile, zlib and numpy's reading of a header raise."""
     try:
         yield
     except MemoryError:

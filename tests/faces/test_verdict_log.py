@@ -42,7 +42,9 @@ def test_a_command_records_its_verdict_once(
         Image.new("RGB", (4, 3)).save(file)
         return Verdict("t", "Found.", [], [Section("s", figures=[Picture(file, "shares", "")])])
 
-    monkeypatch.setattr(train, "EXPERIMENTS", {"drawn": Experiment(Settings, work, judge)})
+    monkeypatch.setattr(
+        train, "EXPERIMENTS", {"drawn": Experiment(Settings, lambda asked: asked, work, judge)}
+    )
     for _ in range(2):
         train._train(Settings(runs=tmp_path))
         (row,) = wandb_record.history(tmp_path / "a")  # finds one record alone

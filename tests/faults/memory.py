@@ -11,7 +11,7 @@ from torch import nn
 
 from ntkscale import ntk
 from ntkscale.ntk.memory import out_of_memory
-from tests.faults.numbers import failing_batches
+from tests.faults.not_finite import failing_batches
 from tests.faults.row import Bench, Row, Skipped
 from tests.faults.toys import contents, different, ended, images, run_of, whole
 

@@ -23,7 +23,7 @@ from tests.faults import (
     kills_of_pages,
     kills_of_workers,
     memory,
-    numbers,
+    not_finite,
     ranks,
     signals,
     surroundings,
@@ -43,7 +43,7 @@ ROWS: tuple[Row, ...] = tuple(
         writers,
         damage,
         surroundings,
-        numbers,
+        not_finite,
         memory,
         ranks,
     )

@@ -225,6 +225,18 @@ def test_a_kernel_is_not_written_through_a_link(tmp_path: Path, name: str) -> No
     assert victim.read_text() == "mine"
 
 
+def test_a_pipe_is_no_half_written_kernel(tmp_path: Path) -> None:
+    Job().run(tmp_path / "k.npy")
+    job = json.loads((tmp_path / "k.npy.manifest.json").read_bytes())
+    lines = [{"block": [0, 0], "sha256": [job.pop("sha256")[0][0]]}]
+    text = "".join(json.dumps(line) + "\n" for line in (job, *lines))
+    (tmp_path / "k.npy.partial.0.jsonl").write_text(text)
+    (tmp_path / "k.npy.manifest.json").unlink()
+    os.mkfifo(tmp_path / "k.npy.partial")
+    with pytest.raises(ValueError, match="is no file; delete it or choose another path"):
+        Job().run(tmp_path / "k.npy")
+
+
 def test_arrays_that_announce_too_much_are_refused(tmp_path: Path) -> None:
     import zipfile
 

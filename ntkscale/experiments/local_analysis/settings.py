@@ -31,7 +31,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "d10": {},
     "d20": {"dimension": 20, "teachers": 4, "width": 80},
     "d100": {
-        "dimension": 100, "teachers": 5, "width": 1000, "steps": 2000, "rate": 0.1,
+        "dimension": 100, "teachers": 5, "width": 1000, "steps": 6000, "rate": 0.2,
         "lam": (0.1, 0.05, 0.025, 0.0125), "arms": ("schedule", "no-regularisation"),
         "cost": (10, 20, 50, 100), "final_steps": 0, "seed": (0,),
     },

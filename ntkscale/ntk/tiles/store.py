@@ -72,8 +72,11 @@ class Store:
         """What there is of a job. Another complete kernel under that name counts for nothing.
 
         Raises:
-            ValueError: another kernel is half written under this name.
+            ValueError: another kernel is half written under this name, or what lies there is no
+                file.
         """
+        if self.partial.exists() and not self.partial.is_file():  # a pipe would be waited for
+            raise ValueError(f"{self.partial} is no file; delete it or choose another path.")
         complete = self._complete(job)
         if complete is not None:
             return complete
