@@ -68,3 +68,14 @@ def test_bad_input():
         fit_broken_power_law(x, 1 / x, window=(1, 3))
     with pytest.raises(ValueError, match="between 0 and 1"):
         fit_broken_power_law(x, 1 / x, confidence=0.0)
+
+
+def test_a_curve_may_flatten_and_break_late():
+    x = np.geomspace(1, 1e5, 80)
+    flatter = fit_broken_power_law(x, crossover(x, 0.9, 0.3, 300.0, 2.0))
+    assert flatter.is_broken
+    assert (flatter.early, flatter.late) == pytest.approx((0.9, 0.3), abs=1e-3)
+    # Beyond e^3 from the middle of the window, where its sharpness would be bounded.
+    late = fit_broken_power_law(x, crossover(x, 0.3, 0.9, 1.2e4, 3.0))
+    assert late.is_broken and late.reason == ""
+    assert late.crossover == pytest.approx(1.2e4, rel=1e-3)

@@ -7,6 +7,7 @@ import pytest
 
 from ntkscale import scaling
 from ntkscale.scaling import compute_optimal
+from ntkscale.scaling.compute_optimal import mean_mse, mean_spectrum
 from ntkscale.theory import scaling_model
 
 
@@ -55,3 +56,13 @@ def test_batches_and_what_is_refused() -> None:
         options: dict[str, Any] = {"alpha": 1.5, "beta": 2.2, "gamma": 0.0, "budget": 1e3, **bad}
         with pytest.raises(ValueError, match=words):
             compute_optimal(**options)
+
+
+def test_between_whole_steps_the_loss_is_interpolated() -> None:
+    rate, batch = 0.2, 4
+    own = mean_spectrum(1.5, 2.2, 32)
+    steps = np.array([2.0, 3.0, 7.0])
+    mse = scaling_model.lazy_sgd(own, steps, learning_rate=rate, batch_size=batch)
+    times = rate * np.array([2.5, 7.0])
+    found = mean_mse(1.5, 2.2, 0.0, 32, times, batch, rate)
+    assert found == pytest.approx([np.sqrt(mse[0] * mse[1]), mse[2]], rel=1e-9)

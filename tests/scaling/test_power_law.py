@@ -202,6 +202,21 @@ def test_early_transient_is_cut_and_reported():
     assert "from x =" in fit.reason
 
 
+def test_a_law_in_the_last_two_fifths_is_found():
+    x = np.geomspace(0.1, 1e5, 120)
+    fit = fit_power_law(x, (1 + (x / 300) ** 2) ** -0.3)
+    assert fit.is_power_law
+    assert 200 < fit.window[0] < 2000
+    assert fit.exponent == pytest.approx(0.6, abs=0.02)
+
+
+def test_an_offset_below_a_fifth_of_the_last_value_is_no_plateau():
+    x = np.geomspace(1, 10, 40)
+    small, large = (share / (1 - share) * 10**-0.2 for share in (0.19, 0.3))
+    assert fit_power_law(x, x**-0.2 + small, window=(1, 10)).is_power_law
+    assert "levels off" in fit_power_law(x, x**-0.2 + large, window=(1, 10)).reason
+
+
 def test_late_departure_is_never_cut_silently():
     x = np.geomspace(1, 1e4, 80)
     fit = fit_power_law(x, x**-0.5 * np.exp(-x / 800))

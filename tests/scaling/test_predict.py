@@ -210,3 +210,12 @@ def test_noisy_data_by_the_balance_of_bias_and_variance():
     modes = np.log(best[1] / best[0]) / np.log(1e4)
     assert alpha * modes == pytest.approx(says.stop_time_lazy, abs=1e-3)
     assert alpha * (1 + beta) / 2 * modes == pytest.approx(says.stop_time_rich, abs=1e-3)
+
+
+@pytest.mark.parametrize(("alpha", "beta"), [(1.5, 1.15), (2.5, 1.3)])
+def test_an_easy_task_passes_through_the_width_transient(alpha, beta):
+    first, last = predict(alpha, beta).crossovers_lazy
+    assert (first.before, first.after) == ("time", "width transient")
+    assert (last.before, last.after) == ("width transient", "model")
+    # t^-beta = N^-1 t^-(1 - 1/alpha)
+    assert first.exponent == pytest.approx(1 / (beta - 1 + 1 / alpha))

@@ -131,3 +131,10 @@ def test_default_window_is_usable(points):
 def test_bad_input_is_one_clear_sentence(values, power, options, words):
     with pytest.raises(ValueError, match=words):
         source_capacity(values, power, **options)
+
+
+def test_a_window_may_begin_at_the_first_eigenvalue_and_no_earlier():
+    k = np.arange(1, 101)
+    assert source_capacity(k**-1.5, k**-1.8, window=(1, 30)).window == (1, 30)
+    with pytest.raises(ValueError, match="must lie within 1 to"):
+        source_capacity(k**-1.5, k**-1.8, window=(0, 30))

@@ -19,6 +19,7 @@ from ntkscale.theory.dmft import (
     static_ntk,
     white_data,
 )
+from ntkscale.theory.dmft.solution import Cost
 
 RNG = np.random.default_rng()
 
@@ -227,3 +228,7 @@ def test_memory_of_flow_integrates(steps: int) -> None:
         np.eye(2), [1, -1], depth=1, gamma0=1, learning_rate=0.05, steps=steps, flow=True
     )
     assert torch.equal(problem.weights, weights)
+
+
+def test_what_a_solver_does_not_count_is_zero() -> None:
+    assert Cost() == Cost(seconds=0.0, samples=0, peak_bytes=0)

@@ -27,6 +27,7 @@ from ntkscale.theory.local_analysis import (
     tail,
     violated,
 )
+from ntkscale.theory.local_analysis.certificate import GRID, _sphere
 
 RELU = tail("relu")
 
@@ -246,3 +247,31 @@ def test_regularised_students_have_the_features_and_no_mass_elsewhere(
     assert found.far[1] < 1e-6 and found.capture > 1 - 1e-6
     assert 1 <= float(exact.loss(a, W)) / law.mse < 1.6
     assert found.mass == pytest.approx(law.mass, rel=0.1)
+
+
+@pytest.mark.parametrize("dimension", [1, 2, 3, 5])
+def test_the_grid_covers_the_sphere(dimension: int) -> None:
+    generator = torch.Generator().manual_seed(seed())
+    grid = _sphere(dimension, generator)
+    assert torch.allclose(grid.norm(dim=1), torch.ones(len(grid), dtype=torch.float64))
+    wanted = torch.randn(50, dimension, generator=generator, dtype=torch.float64)
+    wanted = wanted / wanted.norm(dim=1, keepdim=True)
+    nearest = (wanted @ grid.T).amax(1).clamp(max=1).acos()
+    # A regular grid of GRID points up to three dimensions, a random one beyond.
+    assert float(nearest.max()) < {1: 1e-6, 2: 1.01 * math.pi / (GRID - 1), 3: 0.1}.get(
+        dimension, 1
+    )
+
+
+def test_a_cosine_that_rounding_put_beyond_one_is_one() -> None:
+    rho = torch.tensor([1.0, -1.0], dtype=torch.float64)
+    value, slope = RELU.pair(rho * (1 + 1e-12))
+    assert torch.allclose(value, RELU.pair(rho)[0]) and torch.allclose(slope, RELU.pair(rho)[1])
+
+
+def test_the_basis_begins_with_the_first_direction_and_spans_them_all() -> None:
+    teacher = draw_teacher(6, 3, 30.0, seed())
+    basis = teacher.basis
+    assert torch.allclose(basis.T @ basis, torch.eye(3, dtype=torch.float64), atol=1e-12)
+    assert torch.allclose(basis[:, 0], teacher.directions[0], atol=1e-12)
+    assert torch.allclose(teacher.directions @ basis @ basis.T, teacher.directions, atol=1e-12)

@@ -61,6 +61,16 @@ def test_it_is_the_largest_that_closes() -> None:
     assert all(left(said.rho + share * (top - said.rho)) < 0 for share in (0.01, 0.1, 0.5, 1.0))
 
 
+def test_what_is_learned_already_has_its_rate_and_does_not_move() -> None:
+    problem = sphere("tanh", 6, 40, 200, 0.0, centered=True)
+    said = pt.guarantee(problem)
+    assert problem.loss == 0 and said is not None
+    lowest = float(torch.linalg.eigvalsh(problem.gram)[0])
+    assert said.rho == pytest.approx(float(pt.gains(problem, problem.hidden).min()))
+    assert said.rate == pytest.approx(2 / 6 * lowest * said.rho)
+    assert not bool(said.movement.any())
+
+
 def test_large_targets_and_singular_kernels_promise_nothing() -> None:
     assert pt.guarantee(sphere("relu", 20, 40, 100, 1.0)) is None
     assert pt.guarantee(sphere("relu", 20, 10, 100, 0.001)) is None

@@ -1,6 +1,8 @@
 """Finite width and data: flows, plateaus and descent in steps against full descent on (w, A)."""
 
 import time
+from dataclasses import replace
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -231,3 +233,24 @@ def test_the_mean_over_steps_is_that_of_every_step() -> None:
         expected = every.mse[:, first:last].mean(axis=1)
         assert some.mean_mse[:, at] == pytest.approx(expected)
     assert simulate(spectrum, 0.5, [5], learning_rate=0.2).mean_mse is None
+
+
+def test_progress_goes_on_from_one_part_of_the_seeds_to_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spectrum = power_law(1.5, 0.6, num_modes=4)
+    # Room for the metric of one seed.
+    monkeypatch.setattr(import_module(simulate.__module__), "MEMORY", 4 * 4 * 8)
+    told: list[tuple[int, int]] = []
+    simulate(
+        spectrum, 1.0, [0, 5], learning_rate=0.1, seeds=range(3), progress=lambda *n: told.append(n)
+    )
+    assert told == sorted(told) and len({done for done, _ in told}) >= 3
+    assert told[-1][0] == told[-1][1] and {total for _, total in told} == {told[-1][1]}
+
+
+def test_plateau_of_resolved_modes_is_that_of_least_squares() -> None:
+    spectrum = replace(power_law(1.5, 0.5, num_modes=20), tail_trace=0.0, tail_power=0.0)
+    found = plateau(spectrum, num_data=50, noise=0.3)
+    assert found.mse == pytest.approx(0.09 * 20 / (50 - 20)) and found.bias == 0
+    assert plateau(spectrum, num_data=20, noise=0.3).mse > 1e100
