@@ -190,6 +190,8 @@ def main() -> int:
     ended = {row["command"]: row for row in map(json.loads, lines) if row["commit"] == _commit()}
     failed: list[str] = []
     asked = [index for index, job in enumerate(jobs(work)) if chosen.only in job.shown]
+    if not asked:
+        parser.error(f"no documented command contains {chosen.only!r}; --list shows them all")
     for position, index in enumerate(asked, 1):
         job = jobs(work)[index]  # anew: what it names may have been made since
         head = f"[{position}/{len(asked)}] {job.shown}"

@@ -101,7 +101,8 @@ def _sentence(message: str, program: str, arguments: Sequence[str], known: Seque
     if wrong.startswith("Unrecognized"):
         unknown = [word for word in arguments if word.startswith("-") and word in message]
         wrong = f"unknown option {' '.join(unknown) or wrong.partition(':')[2].strip()}"
-    wrong = wrong.rstrip(".")
+    # What a dataclass refuses comes with the name of the dataclass.
+    wrong = re.sub(r"^Error parsing [A-Z]\w*: ", "", wrong).rstrip(".")
     near = next((line.split()[0] for line in lines[1:] if line.startswith("--")), None)
     hint = f"; did you mean {near}?" if near and near not in wrong else ";"
     help_with = " ".join(filter(None, [program, command, "--help"]))

@@ -82,6 +82,8 @@ def _create(settings: WorkspaceSettings) -> None:
 def _write(path: Path, text: str) -> None:
     if path.is_dir():
         raise ValueError(f"{path} is a folder; give the name of a file.")
+    if not path.parent.is_dir():
+        raise ValueError(f"{path}: there is no folder {path.parent}; make it first.")
     write_text(path, text)
 
 
