@@ -25,7 +25,7 @@ needs_library = pytest.mark.skipif(
 def test_the_definition_is_written_without_an_account(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = tmp_path / "new" / "dashboard.json"
+    file = tmp_path / "dashboard.json"
     words = ["--entity", "me", "--project", "mine", "--json", str(file)]
     assert workspace.main(words) == 0
     said = json.loads(file.read_text())
