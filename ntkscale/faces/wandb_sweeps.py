@@ -7,7 +7,7 @@ the same project, and what is on disk is that of the same command typed by hand.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import yaml
+from ntkscale.faces.sweep.export import sweep_definition
 
 _SEEDS = (0, 1, 2)
 
@@ -78,21 +78,6 @@ def sweep_yaml(name: str, project: str) -> str:
         project: of W&B; the agent passes it on to all runs.
     """
     ladder = LADDERS[name]
-    sweep = {
-        "name": name,
-        "description": ladder.about,
-        "project": project,
-        "program": "train.py",
-        "method": "grid",
-        "command": [
-            "${env}",
-            "${interpreter}",
-            "${program}",
-            *ladder.command,
-            "--wandb",
-            "online",
-            "${args}",
-        ],
-        "parameters": {option: {"values": list(values)} for option, values in ladder.grid.items()},
-    }
-    return yaml.safe_dump(sweep, sort_keys=False)
+    return sweep_definition(
+        name, ladder.command, ladder.grid, project=project, description=ladder.about
+    )

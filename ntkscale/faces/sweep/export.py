@@ -1,5 +1,6 @@
 """The list of runs as a W&B sweep, for those who let its agents do the scheduling."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -25,26 +26,42 @@ def export(plan: Plan, path: Path) -> None:
         raise ValueError("--export has nothing to vary; give an option values between commas.")
     fixed = [word for name, words in plan.fixed.items() for word in (_option(name), *words)]
     where = ["--runs", plan.runs] if plan.runs else []
-    content = {
-        "program": "train.py",
-        "method": "grid",
-        "name": f"{plan.experiment}: {', '.join(axis.option for axis in plan.axes)}",
-        "parameters": {
-            axis.option.replace("_", "-"): {"values": [_number(value) for value in axis.values]}
+    text = sweep_definition(
+        f"{plan.experiment}: {', '.join(axis.option for axis in plan.axes)}",
+        [plan.experiment, *fixed, *plan.beside, *where],
+        {
+            axis.option.replace("_", "-"): [_number(value) for value in axis.values]
             for axis in plan.axes
         },
-        "command": [
-            "${env}",
-            "${interpreter}",
-            "${program}",
-            plan.experiment,
-            *fixed,
-            *plan.beside,
-            *where,
-            "${args}",
-        ],
+    )
+    write_text(path, text)
+
+
+def sweep_definition(
+    name: str,
+    command: Sequence[str],
+    grid: Mapping[str, Sequence[float | int | str]],
+    **more: str,
+) -> str:
+    """What `wandb sweep FILE` takes: a process of `train.py` for every point of a grid.
+
+    Args:
+        name: of the sweep.
+        command: of `train.py`, and the options that all processes share. Unless it says otherwise
+            they record online, or the sweep would show nothing.
+        grid: values by option.
+        more: further entries of the definition, such as project and description.
+    """
+    how = [] if "--wandb" in command else ["--wandb", "online"]
+    content = {
+        "name": name,
+        **more,
+        "program": "train.py",
+        "method": "grid",
+        "command": ["${env}", "${interpreter}", "${program}", *command, *how, "${args}"],
+        "parameters": {option: {"values": list(values)} for option, values in grid.items()},
     }
-    write_text(path, yaml.safe_dump(content, sort_keys=False))
+    return yaml.safe_dump(content, sort_keys=False)
 
 
 def _option(name: str) -> str:
