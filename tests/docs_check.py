@@ -1,11 +1,14 @@
 """Every documented command in full, one after the other: `make docs-check`, hours.
 
-    python tests/docs_check.py [--list] [--only TEXT] [--again] [--limit SECONDS] [--out FOLDER]
+    python tests/docs_check.py [--list] [--only TEXT] [--again] [--since COMMIT] [--limit SECONDS]
+                               [--out FOLDER]
 
 Commands run as they are written, in a folder of their own (`runs/docs-check/work`), where the
 checkout's files lie as links; so runs, W&B records and reports of the check stay there. Each has
 its log. What is done at this commit is not done again, and a training that was interrupted goes
-on: the check is resumed by the same command. `make` and patterns (`circle|images …`) are left out;
+on: the check is resumed by the same command. With `--since` what was done at that commit or after
+it stands too, so that a check of hours survives an edit of a page; the table at the end says at
+which commit each command ran. `make` and patterns (`circle|images …`) are left out;
 what needs data, a GPU or other environments that are not there is passed over, with the reason.
 The exit code is 1 if a command failed.
 """
@@ -18,8 +21,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -166,11 +171,41 @@ def _last_line(log: Path) -> str:
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
-def _commit() -> str:
-    asked = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    return asked.stdout.strip() or "unknown"
+def _git(*words: str) -> list[str] | None:
+    """What git prints, line by line; None where it refuses."""
+    asked = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    return asked.stdout.split() if asked.returncode == 0 else None
+
+
+def standing(results: Path, since: str | None) -> dict[str, dict[str, Any]]:
+    """The last outcome of every command at the commits that count, by what is documented.
+
+    Raises:
+        ValueError: there is no such commit.
+    """
+    head = _git("rev-parse", "HEAD") or ["unknown"]
+    commits = set(head)
+    if since is not None:
+        later = _git("rev-list", f"{since}..HEAD")
+        first = _git("rev-parse", "--verify", f"{since}^{{commit}}")
+        if later is None or first is None:
+            raise ValueError(f"there is no commit {since!r} before this one")
+        commits.update(later, first)
+    lines = results.read_text().splitlines() if results.exists() else []
+    return {row["command"]: row for row in map(json.loads, lines) if row["commit"] in commits}
+
+
+def table(shown: Sequence[str], ended: dict[str, dict[str, Any]], passed: dict[str, str]) -> str:
+    """One line a command: how it ended, seconds, and at which commit."""
+    lines = []
+    for command in shown:
+        row = ended.get(command)
+        if row is None:
+            lines.append(f"{'-':>8} {'-':8} {command}: {passed.get(command, 'not run yet')}")
+        else:
+            outcome = "" if row["outcome"] == "ok" else f": {row['outcome']}"
+            lines.append(f"{row['seconds']:6.0f} s {row['commit'][:8]} {command}{outcome}")
+    return "\n".join(lines)
 
 
 def main() -> int:
@@ -180,18 +215,22 @@ def main() -> int:
     parser.add_argument("--only", default="", help="commands that contain this text")
     parser.add_argument("--list", action="store_true", help="print the commands, run none")
     parser.add_argument("--again", action="store_true", help="also those that are done")
+    parser.add_argument("--since", metavar="COMMIT", help="what was done since then is done")
     parser.add_argument("--limit", type=float, default=86_400.0, help="seconds for one command")
     chosen = parser.parse_args()
     out: Path = chosen.out.resolve()
     work, results = out / "work", out / "results.jsonl"
     if not chosen.list:
         prepare(work)
-    lines = results.read_text().splitlines() if results.exists() else []
-    ended = {row["command"]: row for row in map(json.loads, lines) if row["commit"] == _commit()}
-    failed: list[str] = []
+    try:
+        ended = standing(results, chosen.since)
+    except ValueError as error:
+        parser.error(f"{error}; give --since a hash or a tag of this branch")
+    head_commit = (_git("rev-parse", "HEAD") or ["unknown"])[0]
     asked = [index for index, job in enumerate(jobs(work)) if chosen.only in job.shown]
     if not asked:
         parser.error(f"no documented command contains {chosen.only!r}; --list shows them all")
+    passed: dict[str, str] = {}
     for position, index in enumerate(asked, 1):
         job = jobs(work)[index]  # anew: what it names may have been made since
         head = f"[{position}/{len(asked)}] {job.shown}"
@@ -202,17 +241,24 @@ def main() -> int:
             print(f"{head}: done before")
             continue
         if job.missing:
-            print(f"{head}: passed over, {job.missing}")
+            passed[job.shown] = f"passed over, {job.missing}"
+            print(f"{head}: {passed[job.shown]}")
             continue
         print(head, flush=True)
         outcome, seconds = run(job, work, out / f"{index:03d}.log", chosen.limit)
         print(f"    {outcome}, {seconds:.0f} s, {out / f'{index:03d}.log'}", flush=True)
         row = {"command": job.shown, "outcome": outcome, "seconds": round(seconds, 1)}
+        ended[job.shown] = {**row, "commit": head_commit}
         with results.open("a") as file:
-            file.write(json.dumps({**row, "commit": _commit()}) + "\n")
-        if outcome != "ok" and not outcome.startswith("not here"):
-            failed.append(f"{job.shown}: {outcome}")
-    print("\n".join(["", f"{len(failed)} failed", *failed]) if not chosen.list else "")
+            file.write(json.dumps(ended[job.shown]) + "\n")
+    if chosen.list:
+        return 0
+    shown = [job.shown for job in (jobs(work)[index] for index in asked)]
+    ran = [ended[command]["outcome"] for command in shown if command in ended]
+    failed = [outcome for outcome in ran if outcome != "ok" and not outcome.startswith("not here")]
+    rest = len(shown) - ran.count("ok") - len(failed)
+    print(f"\n{table(shown, ended, passed)}\n")
+    print(f"{ran.count('ok')} ok, {len(failed)} failed, {rest} passed over")
     return 1 if failed else 0
 
 
