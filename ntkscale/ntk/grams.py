@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from ntkscale.ntk.accumulate import Kind
@@ -48,14 +49,15 @@ class GramTerm:
         return (self.weight,) if self.bias is None else (self.weight, self.bias)
 
 
+TOGETHER = 8
+"""Terms whose products of activations are kept while the pairs of outputs go by, in a tile."""
+
+
 class _Place(NamedTuple):
     """Which of the kernel's squares a product belongs to; turned: its transpose does."""
 
     at: int
     turned: bool = False
-
-
-_FIRST = (_Place(0),)
 
 
 def add_gram(term: GramTerm, a: Chunk, b: Chunk, kind: Kind, into: Mapping[str, Tensor]) -> None:
@@ -73,44 +75,124 @@ def add_gram(term: GramTerm, a: Chunk, b: Chunk, kind: Kind, into: Mapping[str, 
         _add_tile(term, left, right, rows, columns, diagonal, kind, into, work)
 
 
-def add_traced_grams(terms: Sequence[GramTerm], a: Chunk, b: Chunk, into: Tensor) -> None:
-    """Add the sum of traced kernels with one position a sample to `into` (n1, n2).
+def add_grams(
+    terms: Sequence[GramTerm], a: Chunk, b: Chunk, kind: Kind, into: Float[Tensor, "G n1 n2"]
+) -> None:
+    """Add the sum of kernels with one position a sample to `into`.
 
-    All terms tile by tile, so that the kernel passes through memory once. Where `a` is `b`, what
-    `into` has up to the diagonal is completed by symmetry.
+    Several terms tile by tile, so that the kernel passes through memory once for all of them. Where
+    `a` is `b`, what `into` has up to the diagonal is completed by symmetry.
     """
+    sides: list[_Side] = []
+    for term in terms:
+        left = Factors.of(term.uses, a)
+        right = left if a is b else Factors.of(term.uses, b)
+        sides += [_Side(left, right, g, term.bias is not None) for g in range(left.groups)]
+        while len(sides) >= TOGETHER:
+            _add_sides(sides[:TOGETHER], a, b, kind, into)
+            del sides[:TOGETHER]
+    if sides:
+        _add_sides(sides, a, b, kind, into)
+
+
+class _Side(NamedTuple):
+    """One group of a linear map, on the samples of the rows and of the columns."""
+
+    left: Factors
+    right: Factors
+    group: int
+    biased: bool
+
+
+def _add_sides(sides: Sequence[_Side], a: Chunk, b: Chunk, kind: Kind, into: Tensor) -> None:
     symmetric = a is b
-    lefts = [Factors.of(t.uses, a) for t in terms]
-    rights = lefts if symmetric else [Factors.of(t.uses, b) for t in terms]
     work = _Squares()
-    for rows, columns in _tiles(a.n, b.n, 1, symmetric, "trace"):
-        total = None
-        for term, left, right in zip(terms, lefts, rights, strict=True):
-            for g in range(left.groups):
-                products = _left_products(left, right, g, rows, columns, work)
-                if term.bias is not None:
-                    products += 1
-                ((_, other),) = _cotangent_products(
-                    left, right, g, rows, columns, False, "trace", work
-                )
-                if total is None:
-                    total = torch.mul(products, other, out=work.square("total", products))
-                elif isinstance(other, Tensor):
-                    total.addcmul_(products, other)
-                else:
-                    total.add_(products, alpha=other)
-        assert total is not None
-        target = into[rows, columns]
-        if not symmetric:
-            target += total
-        elif rows == columns:
-            total += target
-            target.copy_(torch.tril(total) + torch.tril(total, -1).T)
-        else:
-            total += target
-            target.copy_(total)
-            turned = work.square("turned", total.T)
-            into[columns, rows].copy_(turned.copy_(total.T))
+    for rows, columns in _tiles(a.n, b.n, 1, symmetric, kind):
+        diagonal = symmetric and rows == columns
+        activations: dict[int, Tensor] = {}
+        for c, d in _pairs(kind, a.outputs):
+            here = across = None
+            for k, (left, right, g, biased) in enumerate(sides):
+                products = activations.get(k)
+                if products is None:
+                    # All pairs of outputs share them; the trace is one pair.
+                    name = "left" if kind == "trace" else f"left {k}"
+                    products = _left_products(left, right, g, rows, columns, work, name)
+                    products = products.add_(1) if biased else products
+                    if kind != "trace":
+                        activations[k] = products
+                other = _cotangent_product(left, right, g, rows, columns, kind, (c, d), work)
+                here = _add_product(here, products, other, "here", work)
+                if c != d and not diagonal:
+                    if not _weighted(left, right):
+                        other = _cotangent_product(
+                            left, right, g, rows, columns, kind, (d, c), work
+                        )
+                    across = _add_product(across, products, other, "across", work)
+            assert here is not None
+            own = other = into[_place(kind, a.outputs, c, d)]
+            if c != d:
+                other = into[_place(kind, a.outputs, d, c)]
+            if symmetric:
+                _complete(own, other, rows, columns, here, across, work)
+                continue
+            own[rows, columns].add_(here)
+            if across is not None:
+                other[rows, columns].add_(across)
+
+
+def _add_product(
+    total: Tensor | None, left: Tensor, other: Tensor | float, name: str, work: "_Squares"
+) -> Tensor:
+    """The total with left * other, entry by entry; the first of them is written to `name`."""
+    if total is None:
+        return torch.mul(left, other, out=work.square(name, left))
+    if isinstance(other, Tensor):
+        return total.addcmul_(left, other)
+    return total.add_(left, alpha=other) if other else total
+
+
+def _complete(
+    own: Float[Tensor, "n n"],
+    other: Float[Tensor, "n n"],
+    rows: slice,
+    columns: slice,
+    here: Tensor,
+    across: Tensor | None,
+    work: "_Squares",
+) -> None:
+    """Add a tile on or below the diagonal, and write its mirror image: K_cd(x, x') = K_dc(x', x).
+
+    Args:
+        own: the square of the outputs c and d.
+        other: that of d and c; `own` where they are one output.
+        rows: of the tile.
+        columns: of the tile; `rows` on the diagonal.
+        here: what is added to `own`.
+        across: what is added to `other`, off the diagonal, where c and d differ.
+        work: memory.
+    """
+
+    def write(square: Tensor, tile: Tensor, mirrored: Tensor) -> None:
+        square[rows, columns].copy_(tile)
+        # Torch transposes whole blocks of memory well, and views of larger ones entry by entry.
+        mirrored[columns, rows].copy_(work.square("turned", tile.T).copy_(tile.T))
+
+    if rows != columns:
+        write(own, here.add_(own[rows, columns]), other)
+        if across is not None:
+            write(other, across.add_(other[rows, columns]), own)
+        return
+    if own is other:
+        here.add_(own[rows, columns])
+        whole = torch.where(work.lower(here), here, here.T, out=work.square("whole", here))
+        own[rows, columns].copy_(whole)
+        return
+    # Above the diagonal only the mirror image of the other square is complete.
+    above = torch.add(here, other[rows, columns].T, out=work.square("above", here))
+    here.add_(own[rows, columns])
+    whole = torch.where(work.lower(here), here, above, out=work.square("whole", here))
+    write(own, whole, other)
 
 
 def _tiles(
@@ -143,6 +225,7 @@ class _Squares:
 
     def __init__(self) -> None:
         self.known: dict[tuple[str, int, int], Tensor] = {}
+        self.triangles: dict[int, Tensor] = {}
 
     def square(self, name: str, like: Tensor) -> Tensor:
         """The memory of this name for a matrix of this shape."""
@@ -150,6 +233,14 @@ class _Squares:
         if key not in self.known:
             self.known[key] = like.new_empty(like.shape)
         return self.known[key]
+
+    def lower(self, like: Tensor) -> Tensor:
+        """True on and below the diagonal of a square of this side."""
+        side = like.shape[0]
+        if side not in self.triangles:
+            ones = torch.ones(side, side, dtype=torch.bool, device=like.device)
+            self.triangles[side] = ones.tril_()
+        return self.triangles[side]
 
     def product(self, name: str, left: Tensor, right: Tensor) -> Tensor:
         """left @ right^T in the memory of this name."""
@@ -205,12 +296,63 @@ def _summed(t: Tensor, positions: int) -> Tensor:
     return t.view(n, positions, m * positions).sum(1).view(n, m, positions).sum(2)
 
 
-def _left_products(a: Factors, b: Factors, g: int, r: slice, s: slice, work: _Squares) -> Tensor:
+def _left_products(
+    a: Factors, b: Factors, g: int, r: slice, s: slice, work: _Squares, name: str = "left"
+) -> Tensor:
     """Products of activations; of looked-up rows, whether they are the same."""
     if a.index is None or b.index is None:
-        return work.product("left", a.left[g][r], b.left[g][s])
+        return work.product(name, a.left[g][r], b.left[g][s])
     i, j = a.index[r], b.index[s]
     return ((i[:, None] == j) & (i < a.beyond)[:, None]).to(a.dtype)
+
+
+def _pairs(kind: Kind, outputs: int) -> Iterator[tuple[int, int]]:
+    """Pairs c <= d of outputs with a square of their own; the trace has one."""
+    if kind == "trace":
+        yield 0, 0
+        return
+    for c in range(outputs):
+        for d in range(c, outputs if kind == "full" else c + 1):
+            yield c, d
+
+
+def _place(kind: Kind, outputs: int, c: int, d: int) -> int:
+    """Which of the kernel's squares belongs to a pair of outputs."""
+    return c * outputs + d if kind == "full" else c
+
+
+def _weighted(a: Factors, b: Factors) -> bool:
+    """Whether outputs differ in what they multiply shared cotangents with, on both sides."""
+    return a.weights is not None and b.weights is not None
+
+
+def _cotangent_product(
+    a: Factors,
+    b: Factors,
+    g: int,
+    r: slice,
+    s: slice,
+    kind: Kind,
+    pair: tuple[int, int],
+    work: _Squares,
+) -> Tensor | float:
+    """Products of the cotangents of two outputs; for the trace, their sum over all outputs."""
+    c, d = pair
+    if _weighted(a, b):
+        assert a.weights is not None
+        weights = a.weights[:, g]
+        w = weights.square().sum(0) if kind == "trace" else weights[c] * weights[d]
+        if not a.shared:
+            return float(w.sum())
+        if not bool((w != 0).any()):
+            return 0.0
+        return work.product("right", a.shared[g][r] * w, b.shared[g][s])
+    left, right = a.dense[g], b.dense[g]
+    total = work.product("right", left[c][r], right[d][s])
+    if kind == "trace":
+        for more in range(1, len(left)):
+            add_row_products(total, left[more][r], right[more][s])
+    return total
 
 
 def _cotangent_products(
@@ -224,59 +366,18 @@ def _cotangent_products(
     work: _Squares,
 ) -> Iterator[tuple[tuple[_Place, ...], Tensor | float]]:
     """Products of cotangents, with the places in the kernel they belong to."""
-    if a.weights is not None and b.weights is not None:
-        yield from _weighted_products(a, b, g, r, s, diagonal, kind, work)
-        return
-    left, right = a.dense[g], b.dense[g]
-    count = len(left)
-    if kind == "trace":
-        total = work.product("right", left[0][r], right[0][s])
-        for c in range(1, count):
-            add_row_products(total, left[c][r], right[c][s])
-        yield _FIRST, total
-    elif kind == "diagonal":
-        for c in range(count):
-            yield (_Place(c),), work.product("right", left[c][r], right[c][s])
-    else:
-        for c in range(count):
-            for d in range(c if diagonal else 0, count):
-                places = (_Place(c * count + d),)
-                if diagonal and c < d:
-                    places += (_Place(d * count + c, turned=True),)
-                yield places, work.product("right", left[c][r], right[d][s])
-
-
-def _weighted_products(
-    a: Factors,
-    b: Factors,
-    g: int,
-    r: slice,
-    s: slice,
-    diagonal: bool,
-    kind: Kind,
-    work: _Squares,
-) -> Iterator[tuple[tuple[_Place, ...], Tensor | float]]:
-    assert a.weights is not None
-    weights = a.weights[:, g]
-    count = len(weights)
-
-    def product(w: Tensor) -> Tensor | float:
-        if not a.shared:
-            return float(w.sum())
-        return work.product("right", a.shared[g][r] * w, b.shared[g][s])
-
-    if kind == "trace":
-        yield _FIRST, product(weights.square().sum(0))
-    elif kind == "diagonal":
-        for c in range(count):
-            yield (_Place(c),), product(weights[c].square())
-    else:
-        for c in range(count):
-            for d in range(c, count):
-                w = weights[c] * weights[d]
-                if bool((w != 0).any()):
-                    # One product serves both orders.
-                    places = (_Place(c * count + d),)
-                    if c < d:
-                        places += (_Place(d * count + c),)
-                    yield places, product(w)
+    weighted = _weighted(a, b)
+    outputs = len(a.weights) if a.weights is not None else len(a.dense[g])
+    for c, d in _pairs(kind, outputs):
+        product = _cotangent_product(a, b, g, r, s, kind, (c, d), work)
+        if not isinstance(product, Tensor) and not product:
+            continue
+        here, across = _place(kind, outputs, c, d), _place(kind, outputs, d, c)
+        if c == d:
+            yield (_Place(here),), product
+        elif weighted or diagonal:
+            # One product serves both orders.
+            yield (_Place(here), _Place(across, turned=not weighted)), product
+        else:
+            yield (_Place(here),), product
+            yield (_Place(across),), _cotangent_product(a, b, g, r, s, kind, (d, c), work)

@@ -12,7 +12,7 @@ from ntkscale.ntk.accumulate import Kind
 from ntkscale.ntk.capture import Chunk, Running, operands_of, running
 from ntkscale.ntk.forward import Forward
 from ntkscale.ntk.gradients import GradientTerm, add_gradients
-from ntkscale.ntk.grams import GramTerm, add_gram, add_traced_grams
+from ntkscale.ntk.grams import GramTerm, add_gram, add_grams
 from ntkscale.ntk.inputs import Batch, rows
 from ntkscale.ntk.rules import Product
 from ntkscale.ntk.suitability import gradient_of, tolerance
@@ -204,14 +204,14 @@ def contract(
     for term in terms:
         if isinstance(term, GradientTerm):
             add_gradients(term, a, b, kind, into)
-        elif kind == "trace" and len(squares) == 1 and _one_position(term, a):
+        elif len(squares) == 1 and _one_position(term, a):
             together.append(term)
             continue
         else:
             add_gram(term, a, b, kind, into)
         tick(1 / len(terms))
     if together:
-        add_traced_grams(together, a, b, squares[0][0])
+        add_grams(together, a, b, kind, squares[0])
         tick(len(together) / len(terms))
     elif a is b:
         for k in squares:

@@ -103,9 +103,16 @@ def test_known_eigenpairs_are_exact_and_sharpen_the_rest():
     top = sharp.grid > float(values[29]) * (1 + 1e-6)
     assert inside(sharp.low, sharp.high, values, sharp.grid)[top].all()
     assert (sharp.low[top] == sharp.high[top]).all()
+    again = [
+        spectral_density(lambda v: k @ v, n, known=pairs, **options | {"seed": SEED + 1 + i})
+        for i in range(2)
+        for pairs in (None, known)
+    ]
+    # Neighbouring points of one grid miss together: one draw in hundreds leaves a tenth outside.
+    held = [inside(found.low, found.high, values, found.grid) for found in (plain, sharp, *again)]
+    assert torch.cat(held).double().mean() > 0.95
     widths = []
     for found in (plain, sharp):
-        assert inside(found.low, found.high, values, found.grid).double().mean() > 0.9
         tail = (found.grid > 1e-4) & (found.grid < float(values[30]))
         widths.append(float(((found.high - found.low) / found.count)[tail].mean()))
     assert widths[1] < 0.7 * widths[0]
