@@ -4,7 +4,7 @@ A slice of the parameter small enough for the cache is taken at a time; its grad
 multiplied with each other and forgotten.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ntkscale.ntk.accumulate import Kind
 from ntkscale.ntk.capture import Chunk
+from ntkscale.ntk.cores import over_cores
 from ntkscale.ntk.factors import Rights, left_of, rights_of
 from ntkscale.ntk.row_products import add_row_products, row_products
 from ntkscale.ntk.rules import Product
@@ -35,6 +36,12 @@ NARROW = 32
 
 FLUSH = 65_536
 """Columns summed in the model's precision before they are added to a float64 sum."""
+
+PIECES = 8
+"""Stripes a symmetric product is cut into: a little more than half of it is computed."""
+
+ROWS = 128
+"""Rows of a stripe that cost no speed; of smaller products a quarter is a stripe."""
 
 STACKED = 2_048
 """Up to this many rows, the gradients of all outputs are multiplied in one product."""
@@ -141,13 +148,17 @@ class _Sum:
     def add(self, left: Float[Tensor, "n1 w"], right: Float[Tensor, "n2 w"]) -> None:
         """Add left @ right^T."""
         n = left.shape[0]
-        step = max(32, n // 4) if self.symmetric else n
-        for start in range(0, left.shape[1], LONG):
-            span = slice(start, start + LONG)
-            for i in range(0, n, step):
+        step = max(32, n // 4 if n < PIECES * ROWS else n // PIECES) if self.symmetric else n
+
+        def work(starts: Iterator[int]) -> None:
+            for i in starts:
                 last = min(i + step, n) if self.symmetric else right.shape[0]
-                into = self.part[i : i + step, :last]
-                add_row_products(into, left[i : i + step, span], right[:last, span])
+                for start in range(0, left.shape[1], LONG):
+                    span = slice(start, start + LONG)
+                    into = self.part[i : i + step, :last]
+                    add_row_products(into, left[i : i + step, span], right[:last, span])
+
+        over_cores(range(0, n, step)[::-1], work, left.device)
         self.columns += left.shape[1]
         if self.columns > FLUSH:
             self._flush()

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ntkscale.ntk.accumulate import Kind
 from ntkscale.ntk.capture import Chunk
+from ntkscale.ntk.cores import at_once, over_cores
 from ntkscale.ntk.factors import Factors
 from ntkscale.ntk.row_products import add_row_products, row_products
 from ntkscale.ntk.uses import Use
@@ -69,10 +70,15 @@ def add_gram(term: GramTerm, a: Chunk, b: Chunk, kind: Kind, into: Mapping[str, 
     symmetric = a is b
     left = Factors.of(term.uses, a)
     right = left if symmetric else Factors.of(term.uses, b)
-    work = _Squares()
-    for rows, columns in _tiles(a.n, b.n, left.positions, symmetric, kind):
-        diagonal = symmetric and rows == columns
-        _add_tile(term, left, right, rows, columns, diagonal, kind, into, work)
+
+    def work(handed_out: Iterator[_Tile]) -> None:
+        memory = _Squares()
+        for rows, columns in handed_out:
+            diagonal = symmetric and rows == columns
+            _add_tile(term, left, right, rows, columns, diagonal, kind, into, memory)
+
+    tiles = _tiles(a.n, b.n, left.positions, symmetric, kind)
+    over_cores(_large_first(tiles), work, next(iter(into.values())).device)
 
 
 def add_grams(
@@ -105,40 +111,60 @@ class _Side(NamedTuple):
 
 
 def _add_sides(sides: Sequence[_Side], a: Chunk, b: Chunk, kind: Kind, into: Tensor) -> None:
-    symmetric = a is b
-    work = _Squares()
-    for rows, columns in _tiles(a.n, b.n, 1, symmetric, kind):
-        diagonal = symmetric and rows == columns
-        activations: dict[int, Tensor] = {}
-        for c, d in _pairs(kind, a.outputs):
-            here = across = None
-            for k, (left, right, g, biased) in enumerate(sides):
-                products = activations.get(k)
-                if products is None:
-                    # All pairs of outputs share them; the trace is one pair.
-                    name = "left" if kind == "trace" else f"left {k}"
-                    products = _left_products(left, right, g, rows, columns, work, name)
-                    products = products.add_(1) if biased else products
-                    if kind != "trace":
-                        activations[k] = products
-                other = _cotangent_product(left, right, g, rows, columns, kind, (c, d), work)
-                here = _add_product(here, products, other, "here", work)
-                if c != d and not diagonal:
-                    if not _weighted(left, right):
-                        other = _cotangent_product(
-                            left, right, g, rows, columns, kind, (d, c), work
-                        )
-                    across = _add_product(across, products, other, "across", work)
-            assert here is not None
-            own = other = into[_place(kind, a.outputs, c, d)]
-            if c != d:
-                other = into[_place(kind, a.outputs, d, c)]
-            if symmetric:
-                _complete(own, other, rows, columns, here, across, work)
-                continue
-            own[rows, columns].add_(here)
-            if across is not None:
-                other[rows, columns].add_(across)
+    tiles, pairs = _large_first(_tiles(a.n, b.n, 1, a is b, kind)), list(_pairs(kind, a.outputs))
+    team = at_once(into.device)
+    # Where tiles are few, pairs of outputs are dealt out as well.
+    deals = min(team, len(pairs)) if len(tiles) < 4 * team else 1
+    pieces = [(tile, pairs[k::deals]) for tile in tiles for k in range(deals)]
+
+    def work(handed_out: Iterator[tuple[_Tile, list[tuple[int, int]]]]) -> None:
+        memory = _Squares()
+        for (rows, columns), some in handed_out:
+            _add_sides_of_tile(sides, a is b, rows, columns, kind, some, a.outputs, into, memory)
+
+    over_cores(pieces, work, into.device)
+
+
+def _add_sides_of_tile(
+    sides: Sequence[_Side],
+    symmetric: bool,
+    rows: slice,
+    columns: slice,
+    kind: Kind,
+    pairs: Sequence[tuple[int, int]],
+    outputs: int,
+    into: Tensor,
+    work: "_Squares",
+) -> None:
+    diagonal = symmetric and rows == columns
+    activations: dict[int, Tensor] = {}
+    for c, d in pairs:
+        here = across = None
+        for k, (left, right, g, biased) in enumerate(sides):
+            products = activations.get(k)
+            if products is None:
+                # All pairs of outputs share them; the trace is one pair.
+                name = "left" if kind == "trace" else f"left {k}"
+                products = _left_products(left, right, g, rows, columns, work, name)
+                products = products.add_(1) if biased else products
+                if kind != "trace":
+                    activations[k] = products
+            other = _cotangent_product(left, right, g, rows, columns, kind, (c, d), work)
+            here = _add_product(here, products, other, "here", work)
+            if c != d and not diagonal:
+                if not _weighted(left, right):
+                    other = _cotangent_product(left, right, g, rows, columns, kind, (d, c), work)
+                across = _add_product(across, products, other, "across", work)
+        assert here is not None
+        own = twin = into[_place(kind, outputs, c, d)]
+        if c != d:
+            twin = into[_place(kind, outputs, d, c)]
+        if symmetric:
+            _complete(own, twin, rows, columns, here, across, work)
+            continue
+        own[rows, columns].add_(here)
+        if across is not None:
+            twin[rows, columns].add_(across)
 
 
 def _add_product(
@@ -195,9 +221,20 @@ def _complete(
     write(own, whole, other)
 
 
-def _tiles(
-    n1: int, n2: int, positions: int, symmetric: bool, kind: Kind
-) -> Iterator[tuple[slice, slice]]:
+_Tile = tuple[slice, slice]
+"""Rows and columns."""
+
+
+def _large_first(tiles: Iterator[_Tile]) -> list[_Tile]:
+    """So that no core is left with a large one at the end."""
+    return sorted(tiles, key=lambda tile: -_size(tile[0]) * _size(tile[1]))
+
+
+def _size(span: slice) -> int:
+    return span.stop - span.start
+
+
+def _tiles(n1: int, n2: int, positions: int, symmetric: bool, kind: Kind) -> Iterator[_Tile]:
     """Rows and columns of the tiles; symmetric, up to the diagonal, where they are smaller."""
     least = LEAST_PAIRED if kind == "full" else LEAST
     step = max(1, ROWS // positions)
@@ -209,7 +246,7 @@ def _tiles(
             yield from _triangle(rows, max(1, least // positions))
 
 
-def _triangle(rows: slice, least: int) -> Iterator[tuple[slice, slice]]:
+def _triangle(rows: slice, least: int) -> Iterator[_Tile]:
     """The lower half of a square, halved down to squares of the least size on the diagonal."""
     if rows.stop - rows.start <= least:
         yield rows, rows
