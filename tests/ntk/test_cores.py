@@ -31,7 +31,7 @@ def test_every_piece_once_on_at_most_so_many_cores(threads):
         for piece in pieces:
             done.append(piece)
             used.add((threading.get_ident(), torch.get_num_threads()))
-            torch.ones(300, 300) @ torch.ones(300, 300)
+            torch.mm(torch.ones(300, 300), torch.ones(300, 300))
 
     over_cores(range(200), work, CPU)
     assert sorted(done) == list(range(200))
