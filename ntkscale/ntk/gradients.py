@@ -16,7 +16,7 @@ from ntkscale.ntk.accumulate import Kind
 from ntkscale.ntk.capture import Chunk
 from ntkscale.ntk.cores import over_cores
 from ntkscale.ntk.factors import Rights, left_of, rights_of
-from ntkscale.ntk.row_products import add_row_products, row_products
+from ntkscale.ntk.row_products import add_row_products, row_products, sums_in_blocks
 from ntkscale.ntk.rules import Product
 from ntkscale.ntk.uses import Use
 
@@ -29,7 +29,7 @@ SLICES = 128 << 20
 several outputs take more than fits the cache."""
 
 LONG = 8_192
-"""Columns of one product. Float32 products over millions of columns lose three digits."""
+"""Columns of one product of BLAS. Float32 products over millions of columns lose three digits."""
 
 NARROW = 32
 """Fewer columns than this make slow products."""
@@ -148,13 +148,14 @@ class _Sum:
     def add(self, left: Float[Tensor, "n1 w"], right: Float[Tensor, "n2 w"]) -> None:
         """Add left @ right^T."""
         n = left.shape[0]
+        long = left.shape[1] if sums_in_blocks(left, right) else LONG
         step = max(32, n // 4 if n < PIECES * ROWS else n // PIECES) if self.symmetric else n
 
         def work(starts: Iterator[int]) -> None:
             for i in starts:
                 last = min(i + step, n) if self.symmetric else right.shape[0]
-                for start in range(0, left.shape[1], LONG):
-                    span = slice(start, start + LONG)
+                for start in range(0, left.shape[1], long):
+                    span = slice(start, start + long)
                     into = self.part[i : i + step, :last]
                     add_row_products(into, left[i : i + step, span], right[:last, span])
 
@@ -343,8 +344,9 @@ def _add_full(
         twos = ones if form_other is None else form_other(span)
         for c in range(count):
             for d in range(c if symmetric else 0, count):
-                for start in range(0, ones.shape[2], LONG):
-                    w = slice(start, start + LONG)
+                long = ones.shape[2] if sums_in_blocks(ones[c], twos[d]) else LONG
+                for start in range(0, ones.shape[2], long):
+                    w = slice(start, start + long)
                     product = row_products(ones[c][:, w], twos[d][:, w])
                     target[c * count + d].add_(product)
                     if symmetric and c < d:
