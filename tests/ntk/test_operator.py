@@ -116,6 +116,13 @@ def test_any_memory_budget_gives_the_same_and_equal_calls_equal_bits(output):
     assert operator(model, x, memory=1)._linear.samples == 1
 
 
+def test_directions_in_parameter_space_stay_within_half_the_budget():
+    model, x = mlp(4, 6, 6, 3), torch.randn(13, 4)
+    entry = sum(p.numel() for p in model.parameters()) * (8 + 2 * 4)  # a float64 sum, two copies
+    for memory in (1, 5 * entry, 40 * entry):
+        assert operator(model, x, memory=memory)._linear.vectors == max(1, memory // 2 // entry)
+
+
 def test_float32_sums_over_samples_do_not_lose_digits():
     torch.manual_seed(SEED)
     model, x = mlp(8, 32, 1), torch.randn(4_000, 8)

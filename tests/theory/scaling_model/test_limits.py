@@ -115,6 +115,18 @@ def test_instability_is_named_at_its_step() -> None:
         simulate(spectrum, 30.0, [5000], learning_rate=0.15)
 
 
+@pytest.mark.parametrize("gamma", [0.0, 1.0])
+def test_the_edge_of_stability_is_the_largest_eigenvalue(gamma: float) -> None:
+    spectrum = power_law(1.5, 0.6, num_modes=40)
+    features = draw(spectrum, width=20, num_data=None, noise=0.0, seed=SEED)
+    edge = 2 / float(features.eigenvalues.max())
+    simulate(spectrum, gamma, [0], learning_rate=0.99 * edge, width=20, seeds=[SEED])
+    with pytest.raises(ValueError, match="unstable at step 0") as refused:
+        simulate(spectrum, gamma, [0], learning_rate=1.01 * edge, width=20, seeds=[SEED])
+    named = float(str(refused.value).split("learning rate below ")[1].split(",")[0])
+    assert named == pytest.approx(edge, rel=0.06)  # two digits
+
+
 @pytest.mark.parametrize(
     "limits", [{"width": 24}, {"num_data": 24, "noise": 0.2}, {"width": 24, "num_data": 48}]
 )
