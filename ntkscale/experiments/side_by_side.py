@@ -11,7 +11,9 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -60,16 +62,16 @@ def train_side_by_side(
         KeyboardInterrupt: Ctrl-C or another signal to stop, after every process has saved its
             state.
         ValueError, OSError: what a process found wrong, in its words.
+        ChildProcessError: a process was killed from outside; the sentence names its group.
         RuntimeError: a process failed; its traceback stands above.
     """
     context = multiprocessing.get_context("fork")
-    messages = context.SimpleQueue()
     parent = os.getpid()
     # One part a group, so that any number of processes can take them up again.
     paths = [folder.path / PARTS / str(index) for index in range(len(groups))]
     workers = min(workers, len(groups))
 
-    def work(worker: int) -> None:
+    def work(worker: int, messages: Connection) -> None:
         torch.set_num_threads(1)  # a forked process may not use its parent's threads
         try:
             for index in range(worker, len(groups), workers):
@@ -77,7 +79,7 @@ def train_side_by_side(
                 def tell(done: float, text: str, index: int = index) -> None:
                     if os.getppid() != parent:  # killed: a resumed run must find the part free
                         os._exit(1)
-                    messages.put((index, done, text))
+                    messages.send((index, done, text))
 
                 with open_run(paths[index], config) as part:
                     if not part.finished:
@@ -87,23 +89,29 @@ def train_side_by_side(
             os._exit(128 + signal.SIGINT)
         except (ValueError, OSError) as error:
             # A full disk is no reason to refuse the run: what is done is worth keeping.
-            messages.put((None, float(isinstance(error, OSError)), _words(error)))
+            messages.send((None, float(isinstance(error, OSError)), _words(error)))
             os._exit(2)
 
-    processes = [context.Process(target=work, args=(worker,)) for worker in range(workers)]
-    for process in processes:
-        process.start()
-    done = [0.0] * len(groups)
+    processes: list[ForkProcess] = []
+    # A pipe each: one that is killed while it writes must not hold up the others.
+    pipes: list[Connection] = []
+    for worker in range(workers):
+        reading, writing = context.Pipe(duplex=False)
+        processes.append(context.Process(target=work, args=(worker, writing)))
+        processes[-1].start()
+        writing.close()  # so that the pipe ends with its process
+        pipes.append(reading)
+    done, doing = [0.0] * len(groups), [group[0].name for group in groups]
     wrong, of_system, interrupted = "", False, False
     while True:
         try:
             alive = any(process.is_alive() for process in processes)
-            while not messages.empty():
-                index, share, text = messages.get()
+            for index, share, text in _told(pipes):
                 if index is None:
                     wrong, of_system = text, bool(share)
                 else:
-                    done[index] = share
+                    # A name comes first, then how far it is.
+                    done[index], doing[index] = share, text.partition("  ")[0]
                     report(sum(done), text)
             if wrong:
                 for process in processes:
@@ -122,10 +130,30 @@ def train_side_by_side(
         raise OSError(wrong) if of_system else ValueError(wrong)
     if any(process.exitcode == 128 + signal.SIGINT for process in processes):
         raise KeyboardInterrupt
+    for worker, process in enumerate(processes):
+        if process.exitcode is not None and process.exitcode < 0:
+            own = range(worker, len(groups), workers)
+            at = next((index for index in own if done[index] < 1), own[-1])
+            raise ChildProcessError(
+                f"the process that was at {doing[at]} was killed by "
+                f"{signal.Signals(-process.exitcode).name}, as happens when memory runs out; "
+                f"{sum(share >= 1 for share in done)} of {len(groups)} groups are done, they and "
+                "all that was saved of the others are kept, and the same command goes on."
+            )
     if any(process.exitcode for process in processes):
         codes = ", ".join(str(process.exitcode) for process in processes)
         raise RuntimeError(f"a training process failed (exit codes {codes}); see above for why.")
     _put_together(folder, paths)
+
+
+def _told(pipes: list[Connection]) -> Iterator[Any]:
+    """Messages that are there; pipes that have ended are taken out."""
+    for pipe in list(pipes):
+        try:
+            while pipe.poll():
+                yield pipe.recv()
+        except (EOFError, OSError):  # also half a message, of a process that was killed
+            pipes.remove(pipe)
 
 
 def _words(error: ValueError | OSError) -> str:

@@ -31,10 +31,12 @@ class Verdict:
 
 def tracker_cost(run: Run) -> str:
     """What following the kernel cost in this run, in a sentence or two."""
-    last = {line["cell"]: line for line in run.timings}.values()
-    total = sum(line["seconds"] for line in last)
-    spent = sum(line["tracker_seconds"] for line in last)
-    spectrum = sum(line.get("spectrum_seconds", 0.0) for line in last)
+    # Wall times decide nothing: a line that lacks one counts as none.
+    last = {line.get("cell"): line for line in run.timings}.values()
+    total, spent, spectrum = (
+        sum(t for line in last if isinstance(t := line.get(name), int | float))
+        for name in ("seconds", "tracker_seconds", "spectrum_seconds")
+    )
     if total <= 0:
         return "The cost of the kernel tracker was not recorded."
     said = (
@@ -54,16 +56,17 @@ def kernel_strip(run: Run, key: dict[str, float | int], note: str) -> list[Pictu
         key: entries of `results.json` that single the cell out.
         note: what rows and columns are, for the caption.
     """
-    name = next(n for n, result in run.results.items() if key.items() <= result.items())
-    steps = run.kernels.steps(name)
-    if not steps:
-        return []
-    last = len(steps) - 1
-    kept = list(dict.fromkeys(steps[round(i * last / 4)] for i in range(5)))
+    name = next((n for n, one in run.results.items() if key.items() <= one.items()), "")
     rows = run.metrics.filter(run.metrics["cell"] == name)
     # Adam has no flow time: its axis is steps.
     clock = "step" if rows["time"].is_null().all() else "time"
     moments = dict(zip(rows["step"].to_list(), rows[clock].to_list(), strict=True))
+    # A kernel is written before its row.
+    steps = [step for step in run.kernels.steps(name) if moments.get(step) is not None]
+    if not steps:
+        return []
+    last = len(steps) - 1
+    kept = list(dict.fromkeys(steps[round(i * last / 4)] for i in range(5)))
     kernels = [run.kernels[name, step]["kernel"].numpy() for step in kept]
     # A rich network's kernel grows a hundredfold; what a picture can show is its shape.
     scales = [float(np.diagonal(kernel).mean()) or 1.0 for kernel in kernels]

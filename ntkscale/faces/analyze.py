@@ -1,6 +1,8 @@
 """`python analyze.py RUN…`: the verdict on runs that are on disk."""
 
 import sys
+import traceback
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +15,13 @@ from ntkscale.experiments import EXPERIMENTS, Verdict
 from ntkscale.faces.command_line import called, guarded, parse
 from ntkscale.faces.publish import publish
 from ntkscale.faces.sweep import SweepFolder, is_sweep, overview, pooled, read_sweep
+from ntkscale.ntk.memory import out_of_memory
 from ntkscale.runs import Run, RunFolderError
 from ntkscale.runs.inspection import refuse_links
+from ntkscale.runs.strict_json import reason
 
 PROGRAM = called("analyze.py")
+_PACKAGE = Path(runs.__file__).parents[1]
 ABOUT = """Judge runs against theory: which regime each task is in, whether feature learning helps,
 how far the curves may be extrapolated and where the next unit of compute should go; then each run's
 own tables. Writes figures (PNG and PDF) into each run's figures/ and one self-contained page.
@@ -86,4 +91,36 @@ def _judge(run: Run) -> Verdict:
             f"knows {', '.join(EXPERIMENTS)}."
         )
     refuse_links(run.path, ("figures",))
-    return EXPERIMENTS[name].judge(run)
+    with warnings.catch_warnings(record=True) as odd:
+        try:
+            verdict = EXPERIMENTS[name].judge(run)
+        except (RunFolderError, OSError, Warning):
+            raise
+        # Numbers without sense, of a run that may come from anywhere, fail anywhere.
+        except Exception as error:
+            if out_of_memory(error):
+                raise
+            raise RunFolderError(
+                f"{run.path} cannot be judged, as its numbers do not fit together "
+                f"({_where(error)}); restore it from a copy, or train it anew in another folder."
+            ) from error
+    if odd:
+        print(
+            f"{run.path}: not everything could be worked out ({_where(odd[0])}).", file=sys.stderr
+        )
+    return verdict
+
+
+def _where(odd: Exception | warnings.WarningMessage) -> str:
+    """What went wrong and at which line of the package, in a few words."""
+    if isinstance(odd, warnings.WarningMessage):
+        return f"{reason(Exception(odd.message))}, {Path(odd.filename).name}:{odd.lineno}"
+    said = reason(odd).rstrip(".")
+    if not isinstance(odd, ValueError):
+        said = f"{type(odd).__name__}: {said}"
+    frames = [
+        frame
+        for frame in traceback.extract_tb(odd.__traceback__)
+        if Path(frame.filename).is_relative_to(_PACKAGE)
+    ]
+    return f"{said}, {Path(frames[-1].filename).relative_to(_PACKAGE)}:{frames[-1].lineno}"

@@ -113,8 +113,8 @@ def guarded(work: Callable[[], int | None], *, program: str) -> int:
     """Run `work`; its exit code, after one sentence on stderr where it is not 0.
 
     2: something was wrong; 130: Ctrl-C; 75 (EX_TEMPFAIL): SIGTERM or SIGUSR1, as batch systems send
-    them at the end of a job or before it, and the same command goes on; 1: memory ran out. Errors
-    that nobody foresaw pass through.
+    them at the end of a job or before it, and the same command goes on; 1: memory ran out, or a
+    process was killed. Errors that nobody foresaw pass through.
     """
     with StopSignals() as stop:
         try:
@@ -125,6 +125,9 @@ def guarded(work: Callable[[], int | None], *, program: str) -> int:
             what = f"stopped{how}; what is done is kept, the same command resumes."
             sys.stderr.write(f"\n{program}: {what}\n")
             return REQUEUE if queue else INTERRUPTED
+        except ChildProcessError as error:
+            sys.stderr.write(f"{program}: {_told(error)}\n")
+            return FAILED
         except (ValueError, OSError) as error:
             sys.stderr.write(f"{program}: {_told(error)}\n")
             return BAD_INPUT

@@ -1,5 +1,6 @@
 """Reads the numbers of a matplotlib figure, and refuses what it could only carry in part."""
 
+import math
 from collections.abc import Iterable
 from typing import Any, Literal, cast
 
@@ -129,6 +130,8 @@ def _panel(ax: Axes, scales: dict[Any, str]) -> Panel:
 def _axis(ax: Axes, which: Literal["x", "y"]) -> Axis:
     axis = ax.xaxis if which == "x" else ax.yaxis
     low, high = ax.get_xlim() if which == "x" else ax.get_ylim()
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise Refused  # nothing in it is a number
     scale, threshold = axis.get_scale(), None
     if scale not in ("linear", "log", "symlog") or axis.get_converter() is not None:
         raise Refused

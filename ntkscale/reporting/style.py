@@ -80,6 +80,7 @@ def save_figure(figure: Figure, folder: Path, stem: str) -> tuple[Path, Path]:
         OSError: they cannot be written.
     """
     png, pdf = folder / f"{stem}.png", folder / f"{stem}.pdf"
+    _give_limits(figure)
     with house_style():
         with replacing(png) as temporary, temporary.open("wb") as file:
             FigureCanvasAgg(figure)
@@ -90,6 +91,16 @@ def save_figure(figure: Figure, folder: Path, stem: str) -> tuple[Path, Path]:
             figure.savefig(file, format="pdf", metadata=nothing)
         write_figure_data(png, figure_data(figure))
     return png, pdf
+
+
+def _give_limits(figure: Figure) -> None:
+    """Limits for logarithmic axes on which nothing is above zero: matplotlib refuses to draw them,
+    as after a training of which no number is left."""
+    for axes in figure.axes:
+        for axis, limit in ((axes.xaxis, axes.set_xlim), (axes.yaxis, axes.set_ylim)):
+            nothing = not min(axis.get_view_interval()) > 0 and not np.isfinite(axis.get_minpos())
+            if axis.get_scale() == "log" and nothing:
+                limit(1.0, 10.0)
 
 
 def ladder(count: int) -> list[str]:

@@ -3,11 +3,16 @@
 import os
 import platform
 import subprocess
+import sys
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from ntkscale.runs.errors import RunFolderError
+from ntkscale.runs.strict_json import read_json
 
 _PACKAGES = ("ntkscale", "torch", "torchvision", "numpy", "scipy", "polars", "safetensors", "wandb")
 _GIT_SECONDS = 5.0
@@ -30,6 +35,29 @@ def environment() -> dict[str, Any]:
         "devices": _devices(),
         "git": _commit(),
     }
+
+
+def read_environment(path: Path) -> dict[str, Any]:
+    """What a run says of its environment; {} without a file.
+
+    No number depends on the file: where it is damaged a line on stderr says so, once a process,
+    and the single entry ``damaged`` stands for it.
+    """
+    if not path.exists():
+        return {}
+    try:
+        return read_json(path)
+    except RunFolderError:
+        _warn(f"{path} is damaged: {_UNKNOWN}; its numbers are read all the same.")
+        return {"damaged": _UNKNOWN}
+
+
+_UNKNOWN = "what the run was computed with is not known"
+
+
+@cache
+def _warn(message: str) -> None:
+    sys.stderr.write(f"{message}\n")
 
 
 def _version(package: str) -> str | None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ntkscale.runs.atomic import remove_temporaries
 from ntkscale.runs.checkpoint import Moment, read_checkpoint, write_checkpoint
-from ntkscale.runs.environment import environment
+from ntkscale.runs.environment import environment, read_environment
 from ntkscale.runs.errors import RunFolderError
 from ntkscale.runs.inspection import CONFIG, inspect, normalised
 from ntkscale.runs.lock import Lock
@@ -260,7 +260,7 @@ def _record_environment(path: Path) -> None:
     if not path.exists():
         write_json(path, {**now, "resumed_in": []})
         return
-    before = read_json(path)
+    before = read_environment(path)
     places = before.pop("resumed_in", [])
     places = places if isinstance(places, list) else []
     if now != (places[-1] if places else before):

@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 from torch import Tensor
 
+from ntkscale.runs.environment import read_environment
 from ntkscale.runs.errors import RunFolderError
 from ntkscale.runs.folder import (
     ENVIRONMENT,
@@ -65,7 +66,8 @@ class Run:
     Attributes:
         path: its folder.
         config: its configuration.
-        environment: versions and devices it was computed with.
+        environment: versions and devices it was computed with; where that record is damaged, its
+            one entry ``damaged``.
         metrics: one row a measurement, columns as `ntkscale.schema` names them, with ``cell`` and
             its keys; null where a row has no such number or it was not finite.
         kernels: by (cell, step), read when asked for.
@@ -105,7 +107,8 @@ def load(path: str | Path) -> Run:
 
     A last line of `metrics.jsonl` without its end, which a killed run leaves, is passed over.
     Of a finished run every file but the environment and wall times is checked against what was
-    written: kernels and weights for presence and size here, for their checksum when read.
+    written: kernels and weights for presence and size here, for their checksum when read. A damaged
+    record of the environment is no reason to refuse the run; a line on stderr says so.
 
     Raises:
         RunFolderError: there is no run, nothing is measured yet, or a file is missing or damaged.
@@ -131,6 +134,11 @@ def load(path: str | Path) -> Run:
             f"{path} holds no measurements yet; give the command that made it once more to let it "
             "go on."
         )
+    if not all(isinstance(row.get("cell"), str) for row in rows):
+        raise RunFolderError(
+            f"{metrics_path} has a row without its cell; restore it from a copy, or start the run "
+            "anew in another folder."
+        )
     listing = read_listing(path / KERNELS)
     if not all("step" in entry for entry in listing.values()):
         raise RunFolderError(
@@ -141,7 +149,7 @@ def load(path: str | Path) -> Run:
     return Run(
         path=path,
         config=config,
-        environment=read_json(path / ENVIRONMENT) if (path / ENVIRONMENT).exists() else {},
+        environment=read_environment(path / ENVIRONMENT),
         metrics=frame(rows, metrics_path),
         kernels=Kernels(path / KERNELS, listing),
         results=stored.get("results", {}),

@@ -63,8 +63,12 @@ def write_json(path: Path, content: dict[str, Any], *, sort_keys: bool = False) 
     write_text(path, text + "\n")
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, *, of: str = "run") -> dict[str, Any]:
     """What `write_json` wrote, without the version.
+
+    Args:
+        path: of the file.
+        of: what the file belongs to, for the error.
 
     Raises:
         RunFolderError: the file is missing, damaged, or of a newer version.
@@ -77,19 +81,19 @@ def read_json(path: Path) -> dict[str, Any]:
         content = parse(path.read_bytes())
     except (OSError, ValueError) as error:
         raise RunFolderError(
-            f"{path} cannot be read ({reason(error)}); restore it from a copy, or start the run "
+            f"{path} cannot be read ({reason(error)}); restore it from a copy, or start the {of} "
             "anew in another folder."
         ) from error
     version = content.pop("version", None) if isinstance(content, dict) else None
     if type(version) is not int:
         raise RunFolderError(
-            f"{path} is not a file of a run (no version in it); restore it from a copy, or start "
-            "the run anew in another folder."
+            f"{path} is not a file of a {of} (no version in it); restore it from a copy, or start "
+            f"the {of} anew in another folder."
         )
     if version != VERSION:
         raise RunFolderError(
-            f"{path} has version {version}, this ntkscale reads {VERSION}; use the one it was "
-            "written with."
+            f"{path} has version {version}, this ntkscale reads {VERSION}; read the {of} with the "
+            "one it was written with."
         )
     return content
 

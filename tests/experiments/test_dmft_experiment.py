@@ -14,6 +14,7 @@ from ntkscale.experiments import EXPERIMENTS, dmft
 from ntkscale.experiments.dmft import cells as dmft_cells
 from ntkscale.experiments.dmft import verdict as dmft_verdict
 from ntkscale.experiments.dmft.cnn_verdict import judge_cnn
+from ntkscale.experiments.dmft.figures import draw_errors
 from ntkscale.experiments.dmft.finite_width import at_times
 from ntkscale.experiments.dmft.movement import movements
 from ntkscale.experiments.dmft.record import FULL
@@ -235,6 +236,17 @@ def test_a_finished_cell_is_never_deleted(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(np.linalg.LinAlgError):
         dmft.run(replace(TINY, runs=tmp_path, name="kept"))
     assert len(runs.load(tmp_path / "dmft" / "kept").results) == 2
+
+
+def test_errors_of_networks_that_all_diverged_are_drawn_as_none(tmp_path: Path) -> None:
+    alike = {"depth": TINY.depth[-1], "gamma0": TINY.gamma0[-1], "kind": FULL, "part": "all"}
+    rows = [
+        {**alike, "kernel": "phi1", "width": width, "seed": 0, "error": None, "alignment": None}
+        for width in TINY.width
+    ]
+    kinds = {"error": pl.Float64, "alignment": pl.Float64}
+    found = draw_errors(pl.DataFrame(rows, schema_overrides=kinds), TINY, tmp_path)
+    assert isinstance(found.png, Path) and found.png.exists()
 
 
 def test_all_depths_at_the_last_gamma0_and_all_gamma0_at_the_last_depth() -> None:

@@ -45,7 +45,13 @@ def check(bench: Bench) -> str:
         parent = number % 2 == 1
         os.kill(process if parent else bench.draw.choice(workers), signal.SIGKILL)
         # One that was just done is not missed; what is there then must be whole all the same.
-        bench.killed += ended(words, process).code != 0
+        done = ended(words, process)
+        bench.killed += done.code != 0
+        if done.code and not parent:
+            said = done.one_sentence()
+            assert done.code == 1 and "was killed by SIGKILL" in said, f"{done.code}: {said}"
+            assert "at beta=" in said and "of 2 groups are done" in said, said
+            assert said.endswith("the same command goes on."), said
         until = time.monotonic() + 30
         while any(Path(f"/proc/{worker}").exists() for worker in workers):
             assert time.monotonic() < until, "workers outlive their run"
@@ -60,7 +66,8 @@ def check(bench: Bench) -> str:
 ROWS = (
     Row(
         "SIGKILL of one training process of several, and of their parent",
-        "no process stays behind; the same command ends with the same bits",
+        "one sentence names the work; no process stays behind; the same command ends with the same "
+        "bits",
         check,
     ),
 )

@@ -133,9 +133,9 @@ def test_manifests_list_only_what_a_run_writes(run: Path, kind: str, change: dic
 
 
 def test_a_table_far_larger_than_its_file_is_refused(run: Path) -> None:
-    wide = json.dumps({f"column {i}": i for i in range(4000)})
-    (run / "metrics.jsonl").write_text("{}\n" * 4000 + wide + "\n")
-    with pytest.raises(RunFolderError, match="4,000 columns, almost all of them empty"):
+    wide = json.dumps({"cell": "c", **{f"column {i}": i for i in range(4000)}})
+    (run / "metrics.jsonl").write_text('{"cell": "c"}\n' * 4000 + wide + "\n")
+    with pytest.raises(RunFolderError, match="4,001 columns, almost all of them empty"):
         load(run)
 
 
@@ -145,7 +145,8 @@ def test_a_table_far_larger_than_its_file_is_refused(run: Path) -> None:
     ids=str,
 )
 def test_columns_hold_one_kind(run: Path, entries: list) -> None:
-    (run / "metrics.jsonl").write_text("".join(json.dumps({"x": one}) + "\n" for one in entries))
+    rows = [json.dumps({"cell": "c", "x": one}) for one in entries]
+    (run / "metrics.jsonl").write_text("\n".join(rows) + "\n")
     with pytest.raises(RunFolderError, match="'x' mixes"):
         load(run)
 

@@ -13,10 +13,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-
-from cosmic_ray.ast import ast_nodes, get_ast  # pyright: ignore[reportMissingImports]
-from cosmic_ray.mutating import mutate_code  # pyright: ignore[reportMissingImports]
-from cosmic_ray.plugins import get_operator, operator_names  # pyright: ignore[reportMissingImports]
+from typing import Any
 
 ARITHMETIC = ("Add", "Sub", "Mul", "Div", "FloorDiv", "Mod", "Pow")
 ORDER = ("Eq", "NotEq", "Lt", "LtE", "Gt", "GtE")
@@ -48,7 +45,7 @@ class Mutant:
 
     def source(self, original: str) -> str:
         """The file with the change."""
-        mutated = mutate_code(original, get_operator(self.operator)(), self.occurrence)
+        mutated = _mutated(original, self.operator, self.occurrence)
         assert mutated is not None
         return mutated
 
@@ -93,7 +90,7 @@ def _made(
     file: str, line: int, column: int, operator: str, occurrence: int, source: str
 ) -> Mutant | None:
     """The mutant; nothing where the change is no Python or no change."""
-    mutated = mutate_code(source, get_operator(operator)(), occurrence)
+    mutated = _mutated(source, operator, occurrence)
     if mutated is None:
         return None
     try:
@@ -108,6 +105,19 @@ def _made(
     return Mutant(file, line, column, operator, occurrence, before, after)
 
 
+def _mutated(source: str, operator: str, occurrence: int) -> str | None:
+    from cosmic_ray.mutating import mutate_code  # pyright: ignore[reportMissingImports]
+
+    return mutate_code(source, _operator(operator), occurrence)
+
+
+def _operator(name: str) -> Any:
+    # Not at the top: whoever lacks the package is told so by `run`.
+    from cosmic_ray.plugins import get_operator  # pyright: ignore[reportMissingImports]
+
+    return get_operator(name)()
+
+
 def _operations(tree: ast.AST) -> list[type[ast.operator]]:
     return [type(node.op) for node in ast.walk(tree) if isinstance(node, ast.BinOp)]
 
@@ -115,6 +125,8 @@ def _operations(tree: ast.AST) -> list[type[ast.operator]]:
 @cache
 def _operators() -> tuple[str, ...]:
     """cosmic-ray's operators that keep to the world of what they replace."""
+    from cosmic_ray.plugins import operator_names  # pyright: ignore[reportMissingImports]
+
     names = []
     for name in operator_names():
         parts = name.partition("/")[2].split("_")
@@ -131,11 +143,13 @@ def _operators() -> tuple[str, ...]:
 
 def _places(source: str) -> dict[tuple[int, int], list[tuple[str, int]]]:
     """Operators and occurrences for every place (line, column) of a file."""
+    from cosmic_ray.ast import ast_nodes, get_ast  # pyright: ignore[reportMissingImports]
+
     left_out = _left_out(source)
     nodes = list(ast_nodes(get_ast(source)))
     places: dict[tuple[int, int], list[tuple[str, int]]] = defaultdict(list)
     for name in _operators():
-        operator = get_operator(name)()
+        operator = _operator(name)
         occurrence = 0
         for node in nodes:
             for start, _ in operator.mutation_positions(node):

@@ -10,10 +10,11 @@ changed sources, remove the folder.
 
 What survives has to have its reason in `verdicts.toml`. The result is written to `survivors.md`.
 The exit code is 1 if fewer than 95 % of the mutants that matter are killed or a survivor has no
-reason, and 2 if the tests fail without a mutant.
+reason, and 2 if the tests fail without a mutant or a package is missing.
 """
 
 import argparse
+import importlib.util
 import json
 import multiprocessing
 import os
@@ -56,6 +57,9 @@ RULES = (
     *("structured", "terms", "uses", "waist"),
 )
 """Files of the engine that decide what a kernel is; the others decide what it costs."""
+
+PACKAGES = ("cosmic_ray", "coverage")
+"""Of the extra `mutation`."""
 
 TESTS = ("tests/ntk", "tests/theory", "tests/scaling")
 SECONDS = 25.0
@@ -153,6 +157,14 @@ def arguments(words: list[str] | None = None) -> Arguments:
 
 def main() -> int:
     given = arguments()
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        print(
+            f"mutation: {' and '.join(missing)} cannot be imported; install what is needed by "
+            "`pip install -e '.[mutation]'`, or use `make mutation`.",
+            file=sys.stderr,
+        )
+        return 2
     os.environ["OMP_NUM_THREADS"] = "1"
     preload()
     # Some tests draw their models anew every time; here they are the same for every mutant.

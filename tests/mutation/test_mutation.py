@@ -1,10 +1,12 @@
 """The driver: which tests judge a mutant, what is drawn, and that every verdict has a reason."""
 
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
+from tests.mutation import run
 from tests.mutation.seen import Seen
 
 HERE = Path(__file__).parent
@@ -54,3 +56,17 @@ def test_a_draw_is_of_code_alone_and_the_same_for_the_same_seed(tmp_path: Path) 
     assert {mutant.line for mutant in drawn} == {1, 2, 4}
     for mutant in drawn:
         assert mutant.before != mutant.after and "|" not in mutant.after.replace("int | None", "")
+
+
+def test_without_its_packages_one_sentence_says_how_to_get_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for package in run.PACKAGES:
+        for name in [name for name in sys.modules if name.partition(".")[0] == package]:
+            monkeypatch.delitem(sys.modules, name)
+        monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.setattr(sys, "argv", ["run", "--work", str(tmp_path / "work")])
+    assert run.main() == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "pip install -e '.[mutation]'" in said, said
+    assert not (tmp_path / "work").exists()

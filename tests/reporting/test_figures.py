@@ -23,6 +23,7 @@ from ntkscale.reporting import (
     new_figure,
     save_figure,
 )
+from ntkscale.reporting.figure_reading import figure_data
 from ntkscale.scaling import fit_power_law, source_capacity
 from ntkscale.schema import QUANTITIES
 
@@ -175,6 +176,23 @@ def test_saving_twice_gives_the_same_bytes(tmp_path: Path, rng: np.random.Genera
 def luminance(colour: str) -> float:
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
     return float(np.dot([0.2126, 0.7152, 0.0722], linear))
+
+
+def test_a_logarithmic_axis_with_nothing_above_zero_is_drawn_empty(tmp_path: Path) -> None:
+    figure, (axes,) = new_figure()
+    axes.plot([1.0, 2.0], [np.nan, np.nan])
+    axes.set_yscale("log")
+    axes.yaxis.set_view_interval(-0.05, 0.05, ignore=True)
+    save_figure(figure, tmp_path, "nothing")
+    assert (tmp_path / "nothing.png").exists() and axes.get_ylim() == (1.0, 10.0)
+
+
+def test_limits_that_are_no_numbers_are_left_to_the_picture() -> None:
+    figure, (axes,) = new_figure()
+    axes.plot([1.0, 2.0], [1.0, 2.0])
+    assert figure_data(figure) is not None
+    axes.xaxis.set_view_interval(np.nan, np.nan, ignore=True)
+    assert figure_data(figure) is None
 
 
 def test_a_ladder_brightens_step_by_step_and_stays_visible() -> None:

@@ -136,6 +136,26 @@ def test_damaged_json_is_refused(path: Path, name: str, content: str) -> None:
             read(path)
 
 
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"version": 7}', "\xff"])
+def test_a_damaged_environment_is_no_reason_to_refuse_the_run(
+    path: Path, content: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = load(path)
+    (path / "environment.json").write_bytes(content.encode("latin-1"))
+    for _ in range(2):
+        found = load(path)
+        assert found.metrics.equals(expected.metrics) and found.results == expected.results
+        assert list(found.environment) == ["damaged"]
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and f"{path / 'environment.json'} is damaged" in said
+    # Taken up again, it says from then on where it goes on.
+    for _ in range(2):
+        open_run(path, CONFIG).close()
+        found = load(path).environment
+        assert found["damaged"] and [place["python"] for place in found["resumed_in"]]
+    assert capsys.readouterr().err == ""
+
+
 def test_a_damaged_checkpoint_is_refused(path: Path) -> None:
     file = path / "checkpoints/last.safetensors"
     content = file.read_bytes()

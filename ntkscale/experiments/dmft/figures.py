@@ -90,8 +90,8 @@ def draw_errors(frame: pl.DataFrame, settings: DmftSettings, folder: Path) -> Pi
                     color=COLOURS[position % len(COLOURS)], linestyle="-" if position < 7 else ":",
                     linewidth=1, elinewidth=0.7, label=kernel,
                 )  # fmt: skip
-            if names:
-                last = own.filter(pl.col("width") == own["width"].max())[column].mean()
+            last = own.filter(pl.col("width") == own["width"].max())[column].mean()
+            if names and last is not None:  # None: every network of the largest width diverged
                 line = [last * (w / settings.width[-1]) ** -power for w in settings.width]
                 ax.plot(settings.width, line, "k--", linewidth=1, label=f"N^-{power:g}")
             ax.set(xscale="log", yscale="log", xlabel="width N [neurons]", ylabel=label)
