@@ -74,7 +74,11 @@ class LocalProcesses:
         return set()
 
     def start(self, points: Sequence[Point]) -> None:
-        """Start these runs."""
+        """Start these runs.
+
+        Raises:
+            ChildProcessError: the server that they are forked from was killed.
+        """
         for point in points:
             place = min(set(range(self.slots)) - set(self._places.values()))
             process = self._context.Process(
@@ -91,7 +95,14 @@ class LocalProcesses:
                 ),
                 name=point.name,
             )
-            process.start()
+            try:
+                process.start()
+            except (EOFError, ConnectionError) as error:
+                raise ChildProcessError(
+                    f"the process that starts the runs of this sweep was killed before "
+                    f"{point.name} began; what the runs have saved is kept, and the same command "
+                    "goes on."
+                ) from error
             self._processes[point.name], self._places[point.name] = process, place
 
     def ended(self, seconds: float) -> list[tuple[str, int]]:

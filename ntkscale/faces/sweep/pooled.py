@@ -79,8 +79,9 @@ def _config(parts: Sequence[dict[str, Any]], joined: Sequence[str]) -> dict[str,
     first = {name: value for name, value in parts[0].items() if name != "version"}
     for part in parts[1:]:
         for name, value in first.items():
-            if name in joined and isinstance(value, list):
-                value += [one for one in part.get(name, []) if one not in value]
+            others = part.get(name)
+            if name in joined and isinstance(value, list) and isinstance(others, list):
+                value += [one for one in others if one not in value]
             elif part.get(name) != value:
                 return None
     return first

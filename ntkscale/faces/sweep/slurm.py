@@ -4,17 +4,19 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+from ntkscale.faces.command_line import REQUEUE
 from ntkscale.faces.sweep.axes import Point
-from ntkscale.faces.sweep.folder import SweepFolder
+from ntkscale.faces.sweep.folder import SweepFolder, finished
 from ntkscale.faces.sweep.local import threads
 from ntkscale.faces.sweep.point import Train, run_point, write_to
 from ntkscale.faces.sweep.schedule import NO_CODE
 from ntkscale.runs import write_text
+from ntkscale.training import StopSignals
 
 Cluster = Literal["auto", "local", "slurm"]
 
@@ -39,9 +41,19 @@ class PointJob:
         self.train, self.words, self.run, self.log = train, list(words), run, log
 
     def __call__(self) -> int:
-        """Do the run; the exit code of `train.py`, which is left beside the log too."""
+        """Do the run; the exit code of `train.py`, which is left beside the log too.
+
+        Asked to make room, by SIGUSR1 or submitit's own signal, the run saves its state, the job is
+        queued again, and this process ends.
+        """
         write_to(self.log)
-        code = run_point(self.train, self.words, self.run)
+        with StopSignals() as stop, _to_usr1() as queue_again:
+            try:
+                code = run_point(self.train, self.words, self.run)
+            except KeyboardInterrupt:
+                code = REQUEUE
+            if stop.by == signal.SIGUSR1 and not finished(self.run):
+                queue_again()
         write_text(_code_file(self.log), f"{code}\n")
         return code
 
@@ -219,6 +231,30 @@ def _import() -> Any:
             "or use --launcher local."
         ) from None
     return submitit
+
+
+@contextmanager
+def _to_usr1() -> Iterator[Callable[[], object]]:
+    """Pass on submitit's signal as SIGUSR1, on which a training saves its state; what submitit
+    itself would do then, which is not to return, is left to the end.
+
+    Its own handler may come in the middle of a step and loses what was done since the last save.
+    """
+    number = signal.Signals[f"SIG{_import().JobEnvironment.USR_SIG}"]
+    theirs = signal.getsignal(number)
+
+    def queue_again() -> None:
+        for one in (number, signal.SIGUSR1):  # these come more than once
+            signal.signal(one, signal.SIG_IGN)
+        if callable(theirs):
+            theirs(number, None)
+
+    if number != signal.SIGUSR1:
+        signal.signal(number, lambda *_: signal.raise_signal(signal.SIGUSR1))
+    try:
+        yield queue_again
+    finally:
+        signal.signal(number, theirs)
 
 
 def _code_file(log: Path) -> Path:
