@@ -239,7 +239,8 @@ class CellGroup:
         share = max(
             trainer.step / self._optimisation.steps, _clock(trainer) / self._schedule.expected_end
         )
-        self._report(min(share, 1.0), f"{self._cells[0].name}  loss {losses}")
+        late = "  longer than expected" if share > 1 else ""
+        self._report(min(share, 1.0), f"{self._cells[0].name}  loss {losses}{late}")
 
 
 def _clock(trainer: Trainer) -> float:

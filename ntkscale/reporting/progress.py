@@ -1,5 +1,6 @@
 """A live bar with rate, time left and the current loss; a line now and then where none can be."""
 
+import math
 import sys
 import time
 from types import TracebackType
@@ -18,7 +19,8 @@ class Progress:
     """Context that shows how far the work is.
 
     On a terminal a bar, redrawn at most five times a second and gone at the end, also after
-    Ctrl-C. Elsewhere one line every 30 seconds, so a log stays short.
+    Ctrl-C. Elsewhere one line every 30 seconds, so a log stays short. Work that goes on when all
+    should be done was estimated too low: then neither a percentage nor a time left is shown.
 
     Args:
         unit: of what is counted, e.g. ``"cells"``.
@@ -39,7 +41,7 @@ class Progress:
             self._bar = RichProgress(
                 BarColumn(bar_width=16),
                 TextColumn(
-                    "{task.percentage:3.0f} %  {task.description}",
+                    "{task.description}",
                     table_column=Column(no_wrap=True, overflow="ellipsis"),
                 ),
                 console=Console(file=self._file),
@@ -64,7 +66,7 @@ class Progress:
 
         Args:
             done: in units, fractions included.
-            total: what there is to do.
+            total: what there is to do, perhaps an estimate.
             text: what is done now and how it goes, e.g. the cell and its loss.
         """
         now = time.monotonic()
@@ -74,15 +76,20 @@ class Progress:
         if now - self._shown < (_REFRESH_SECONDS if self._bar is not None else _LINE_SECONDS):
             return
         self._shown = now
-        line = "  ".join(filter(None, [self._pace(now, done, total), text]))
+        known = done < total
+        # Rounded down: what is not done is not 100 %.
+        share = f"{math.floor(100 * done / total):3d}" if known else "  ?"
+        pace = self._pace(now, done, total) if known else ""
+        parts = "  ".join(filter(None, [pace, text]))
         if self._bar is not None:
-            # Brackets in the text are no markup.
-            self._bar.update(
-                self._task, completed=done, total=total, description=line.replace("[", r"\[")
-            )
+            # Brackets in the text are no markup. A bar without a total moves to and fro.
+            line = f"{share} %  {parts}".replace("[", r"\[")
+            self._bar.update(self._task, description=line)
+            self._bar.tasks[0].total = total if known else None
+            self._bar.update(self._task, completed=done)
             self._bar.refresh()
         else:
-            self._file.write(f"{done / total if total else 1:4.0%}  {line}\n")
+            self._file.write(f"{share}%  {parts}\n")
             self._file.flush()
 
     def _pace(self, now: float, done: float, total: float) -> str:

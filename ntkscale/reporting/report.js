@@ -178,6 +178,8 @@
   const axisLayout = (axis, scale, place, room) => {
     const inverted = axis.view[0] > axis.view[1];
     const own = scale === axis.scale;
+    // Over less than two decades more ticks would run into each other.
+    const short = own && Math.abs(Math.log10(axis.view[1] / axis.view[0])) < 2;
     const to = (value) => (scale === "log" ? Math.log10(value) : place(value));
     const ticks = own && axis.ticks.length
       ? { tickmode: "array", tickvals: axis.ticks.map(([value]) => place(value)), ticktext: axis.ticks.map(([, text]) => plain(text)) }
@@ -187,7 +189,7 @@
       ...(own ? { range: axis.view.map(to) } : { autorange: inverted ? "reversed" : true }),
       ...ticks, automargin: true, exponentformat: "power", zeroline: false, showline: true,
       ticks: "outside", ticklen: 4, gridcolor: look("--line"), linecolor: look("--faint"),
-      tickcolor: look("--faint"), tickfont: { size: scale === "log" ? 11 : 12 }, nticks: scale === "log" ? 6 : 7, minor: { ticks: "" },
+      tickcolor: look("--faint"), tickfont: { size: scale === "log" ? 11 : 12 }, nticks: scale !== "log" ? 7 : short ? 3 : 6, minor: { ticks: "" },
     };
   };
 
@@ -299,7 +301,8 @@
     const reset = make("button", { type: "button", "aria-label": `reset: the whole of ${name}` }, "reset");
     reset.addEventListener("click", () => {
       state.resets += 1;
-      redraw(chart);
+      state.hidden.clear();
+      update();
     });
     tools.append(reset);
     const legend = make("div", { class: "legend", role: "group", "aria-label": `Curves of ${name}` });

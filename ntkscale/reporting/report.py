@@ -17,6 +17,7 @@ from ntkscale.runs import write_text
 
 _MANY = 12  # sections, beyond which the list of contents is folded
 _PNG = b"\x89PNG\r\n\x1a\n"
+_WIDTH = slice(16, 20)  # bytes of a PNG
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,9 @@ def _figure(figure: Picture) -> str:
     data = base64.b64encode(content).decode()
     caption = f"<figcaption>{escape(figure.caption)}</figcaption>" if figure.caption else ""
     source = f"data:image/png;base64,{data}"
-    picture = f'<img src="{source}" alt="{escape(figure.alt)}">'
+    # At half of its pixels the letters have the size of the page's small print.
+    readable = int.from_bytes(content[_WIDTH]) // 2
+    picture = f'<img src="{source}" alt="{escape(figure.alt)}" style="--readable: {readable}px">'
     curves = None if isinstance(figure.png, bytes) else read_figure_data(figure.png)
     if curves is None or isinstance(figure.png, bytes):
         return f"<figure>{picture}{caption}</figure>"

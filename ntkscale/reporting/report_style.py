@@ -91,6 +91,12 @@ details { margin: .75rem 0; } summary { cursor: pointer; font-weight: 600; }
 button:focus-visible, a:focus-visible { outline: 2px solid var(--link); outline-offset: 1px; }
 .data { font-size: .85rem; color: var(--faint); margin: .5rem 0 0; }
 @media (pointer: coarse) { .tools button, .legend button { padding: .5rem .5rem; } }
+/* A picture of several panels would be too small to read. */
+@media screen and (max-width: 48rem) {
+  figure:not(.live) { overflow-x: auto; }
+  figure:not(.live) > img { max-width: max(100%, var(--readable)); }
+  figcaption { position: sticky; left: 0; }
+}
 @media screen {
   .live > img { display: none; }
   .live > .charts { display: block; }

@@ -8,6 +8,7 @@ from html import escape
 from typing import Literal, TextIO
 
 from rich.box import ASCII, SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -21,7 +22,8 @@ _MEANINGS: dict[Mark, str] = {
     "fail": "outside its bound",
     "rough": "too rough to judge",
 }
-_WIDE = 2000  # columns of a terminal that is none: no line is folded
+_COLUMNS = 100  # of a page of text: a file or pipe has no width of its own
+_UNBROKEN = 30  # letters of a word that is not broken
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class Table:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         ascii_only = options.ascii_only
+        widths = self._widths(options.max_width, ascii_only)
         table = RichTable(
             title=Text(_harmless(self.title)),  # text: brackets of units are no markup
             title_justify="left",
@@ -90,7 +93,8 @@ class Table:
         )
         for position, name in enumerate(self.columns):
             justify = "right" if self._numeric(position) else "left"
-            table.add_column(Text(_harmless(name)), justify=justify, overflow="fold")
+            width = widths[position] if widths else None
+            table.add_column(Text(_harmless(name)), justify=justify, overflow="fold", width=width)
         for entries in self._entries():
             table.add_row(*(_marked(entry, ascii_only) for entry in entries))
         yield table
@@ -101,6 +105,39 @@ class Table:
         signs = {mark: mark if ascii_only else sign for mark, sign in _SIGNS.items()}
         key = "   ".join(f"{signs[mark]} {_MEANINGS[mark]}" for mark in _SIGNS if mark in used)
         return "\n".join(filter(None, [self.note, key]))
+
+    def least_width(self) -> int:
+        """Columns of the narrowest terminal in which no number and no usual word is broken."""
+        return sum(word for word, _ in self._needs(ascii_only=False)) + self._ruling()
+
+    def _needs(self, ascii_only: bool) -> list[tuple[int, int]]:
+        """Letters of the longest word and of the longest line of every column."""
+        body = [[_marked(entry, ascii_only).plain for entry in row] for row in self._entries()]
+        needs = []
+        for name, *texts in zip(map(_harmless, self.columns), *body, strict=True):
+            words = [word for text in (name, *texts) for word in text.split()]
+            lines = [line for text in (name, *texts) for line in text.split("\n")]
+            longest = max(map(cell_len, words), default=1)
+            needs.append((min(longest, _UNBROKEN), max(1, *map(cell_len, lines))))
+        return needs
+
+    def _ruling(self) -> int:
+        return 3 * len(self.columns) - 1  # blanks around columns and edges
+
+    def _widths(self, room: int, ascii_only: bool) -> list[int] | None:
+        """Widths that break lines between words alone; None: no such widths fit into the room."""
+        needs = self._needs(ascii_only)
+        widths = [line for _, line in needs]
+        while sum(widths) + self._ruling() > room:
+            spare = [
+                (width, position)
+                for position, (width, (word, _)) in enumerate(zip(widths, needs, strict=True))
+                if width > word
+            ]
+            if not spare:
+                return None
+            widths[max(spare)[1]] -= 1
+        return widths
 
     def html(self) -> str:
         """The table as an HTML fragment without any style of its own."""
@@ -147,13 +184,13 @@ def show(*tables: Table, file: TextIO | None = None) -> None:
 
     Args:
         tables: in order.
-        file: default: stdout. In a file or pipe lines are as long as they need to be; a terminal
-            folds what is too wide for it, and loses no digit.
+        file: default: stdout. What is wider than the terminal is folded and loses no digit; a file
+            or pipe has 100 columns, or as many more as let every number and word be in one piece.
     """
     target = sys.stdout if file is None else file
-    console = Console(file=target, width=None if target.isatty() else _WIDE)
     for table in tables:
-        console.print(table)
+        width = None if target.isatty() else max(_COLUMNS, table.least_width())
+        Console(file=target, width=width).print(table, "")  # a blank line sets it apart
 
 
 def _marked(entry: Entry, ascii_only: bool) -> Text:

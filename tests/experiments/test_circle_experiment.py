@@ -7,14 +7,17 @@ import pytest
 import torch
 
 from ntkscale import runs
-from ntkscale.experiments import circle
+from ntkscale.experiments import cell_group, circle
+from ntkscale.experiments.cell_group import CellGroup
+from ntkscale.experiments.circle import cells
 from ntkscale.experiments.circle.cells import Condition, infinite_spectrum, target, window
 from ntkscale.experiments.circle.measures import measure
 from ntkscale.experiments.crossings import crossing_times
 from ntkscale.networks import MLP
+from ntkscale.reporting.figure_file import read_figure_data
 from ntkscale.runs import Run
 from ntkscale.schema import QUANTITIES
-from ntkscale.training import lazy_flow
+from ntkscale.training import Optimisation, lazy_flow
 
 HARD = Condition(0.5, 1.0, power=1, depth=1, width=128, phases=0, gamma0=1.0, seed=0)
 SETTINGS = circle.CircleSettings(
@@ -110,6 +113,38 @@ def test_the_verdict_has_every_cell_and_its_figures(run: Run) -> None:
         assert isinstance(figure.png, Path)
         assert figure.png.exists()
         assert figure.png.with_suffix(".pdf").exists()
+
+
+def test_every_curve_of_the_kernels_distance_has_a_name_and_a_colour(run: Run) -> None:
+    circle.judge(run)
+    data = read_figure_data(run.path / "figures" / "kernel_evolution.png")
+    assert data is not None
+    growth, *distances = data.panels
+    assert [one.name for one in growth.series if one.name]
+    assert [panel.title for panel in distances] == ["beta = 0.5", "beta = 1.25"]
+    for panel in distances:
+        assert [one.name for one in panel.series] == ["gamma0 = 0.0001", "gamma0 = 1"]
+        assert len({one.colour for one in panel.series}) == 2
+    assert distances[0].y.view == distances[1].y.view
+
+
+def test_a_cell_beyond_its_expected_end_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = cells.cell(SETTINGS, HARD)
+    said: list[tuple[float, str]] = []
+    group = CellGroup(
+        None,
+        [one],
+        Optimisation(method="flow"),
+        torch.device("cpu"),
+        Path(),
+        lambda share, text: said.append((share, text)),
+    )
+    for clock in (0.5, 2.0):
+        end = clock * one.schedule.expected_end
+        monkeypatch.setattr(cell_group, "_clock", lambda trainer, end=end: end)
+        group._progress(group._trainer)
+    assert [share for share, _ in said] == [0.5, 1.0]
+    assert ["longer than expected" in text for _, text in said] == [False, True]
 
 
 def test_the_same_command_on_a_finished_run_trains_nothing(run: Run) -> None:

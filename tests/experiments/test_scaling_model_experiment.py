@@ -10,8 +10,15 @@ import pytest
 from ntkscale import runs
 from ntkscale.experiments import EXPERIMENTS, scaling_model
 from ntkscale.experiments.scaling_model.cells import cells
-from ntkscale.experiments.scaling_model.measures import Curves, data_exponents, expected, pick
+from ntkscale.experiments.scaling_model.measures import (
+    Curves,
+    Exponent,
+    data_exponents,
+    expected,
+    pick,
+)
 from ntkscale.experiments.scaling_model.settings import ScalingModelSettings
+from ntkscale.experiments.scaling_model.verdict import _words
 from ntkscale.scaling import predict
 
 SMALL = ScalingModelSettings(
@@ -120,3 +127,8 @@ def test_an_unfinished_run_says_so(tmp_path: Path) -> None:
     verdict = scaling_model.judge(half)
     assert "not finished" in verdict.summary
     assert len(verdict.tables) == 1
+
+
+def test_what_is_not_reached_is_named_with_its_numbers() -> None:
+    one = Exponent({"beta": 0.5, "B": 2, "what": "rich"}, 0.35, (0.3, 0.4), 0.67, (1, 9), "")
+    assert "not reached: beta = 0.5, B = 2, rich: 0.35 for 0.67" in _words("SGD", [one])

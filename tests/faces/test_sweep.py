@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,19 @@ def test_a_launcher_that_goes_takes_its_runs_along(how: signal.Signals, tmp_path
     if how == signal.SIGINT:
         assert launcher.returncode == 130
         assert "the same command resumes" in said
+
+
+def test_without_the_server_that_forks_runs_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def start(_: object) -> None:  # what it says when the server has been killed
+        raise EOFError("unexpected EOF")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ForkServerProcess, "start", start)
+        assert train.main(sweep_words(tmp_path, "local", 1)) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and said.endswith("the same command goes on.\n"), said
 
 
 def test_a_sweep_goes_on_under_a_new_launcher(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Words to runs: axes, ranges, what is refused, and that the list is the same every time."""
 
 import itertools
+import json
+import time
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ntkscale.experiments import EXPERIMENTS
-from ntkscale.faces import train
+from ntkscale.faces import analyze, train
 from ntkscale.faces.sweep.axes import in_one_run, plan
 from ntkscale.faces.sweep.folder import SweepFolder, inspect, open_sweep, read_sweep, sweep_path
 from ntkscale.faces.sweep.options import Launch, take_launch
@@ -178,6 +180,18 @@ def test_the_list_on_disk_is_the_list(tmp_path: Path) -> None:
     assert folder.events() == [{"point": "a"}]
 
 
+@pytest.mark.parametrize("version", [2, None])
+def test_the_list_of_another_version_is_that_of_a_sweep(
+    version: int | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = sweep(tmp_path, "circle --seed 0..1")
+    listed = json.loads((folder.path / "sweep.json").read_text())
+    (folder.path / "sweep.json").write_text(json.dumps({**listed, "version": version}))
+    assert analyze.main([str(folder.path)]) == 2
+    said = capsys.readouterr().err
+    assert "sweep.json" in said and "the sweep" in said and " run" not in said
+
+
 def test_one_launcher_at_a_time(tmp_path: Path) -> None:
     asked = plan(["circle", "--seed", "0..1"], COMMANDS)
     _, lock = open_sweep(tmp_path / "s", asked)
@@ -208,20 +222,31 @@ def test_the_table_fits_the_terminal(tmp_path: Path) -> None:
     assert "seed=99" not in said
 
 
+def test_runs_beyond_the_others_tell_no_time_left(tmp_path: Path) -> None:
+    folder = sweep(tmp_path, "circle --seed 0..1")
+    done, running = (Status(point) for point in folder.plan.points)
+    done.state, done.seconds = "done", 10.0
+    running.state = "running"
+    board = Board(folder, 2)
+    for seconds, said in ((4, ", about 0:06 left"), (40, "")):
+        running.began = time.monotonic() - seconds
+        assert board.whole([done, running]) == f"1 of 2 done, 1 running{said}"
+
+
 def test_the_exported_sweep_reads_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = "circle --gamma0 0.00001,0.1,1 --seed 0..2 --init gaussian,ring --width 256 512"
     target = tmp_path / "grid.yaml"
     assert train.main([*words.split(), "--wandb", "online", "--export", str(target)]) == 0
     assert f"18 runs; start them by: wandb sweep {target}" in capsys.readouterr().out
     found = yaml.safe_load(target.read_text())
-    assert found["program"] == "train.py" and found["method"] == "grid"
+    assert found["program"] == "ntkscale.faces.train" and found["method"] == "grid"
     values = {name: axis["values"] for name, axis in found["parameters"].items()}
     assert values == {"gamma0": [1e-5, 0.1, 1], "seed": [0, 1, 2], "init": ["gaussian", "ring"]}
     command = found["command"]
-    assert command[:4] == ["${env}", "${interpreter}", "${program}", "circle"]
+    assert command[:5] == ["${env}", "${interpreter}", "-m", "${program}", "circle"]
     assert command[-1] == "${args}"
     # What an agent types is a command of train.py.
-    typed = [*command[3:-1], *(f"--{name}={axis[0]}" for name, axis in values.items())]
+    typed = [*command[4:-1], *(f"--{name}={axis[0]}" for name, axis in values.items())]
     read = train._settings(typed)
     assert read.width == (256, 512)  # pyright: ignore[reportAttributeAccessIssue]
     assert read.gamma0 == (1e-5,)  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,6 +1,10 @@
 """Sweeps of the standard ladders use options that exist."""
 
 import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,16 +20,18 @@ COMMANDS = {name: experiment.settings for name, experiment in EXPERIMENTS.items(
 
 
 def processes(sweep: dict[str, Any]) -> list[list[str]]:
-    """What an agent types after the program's name, for every point of the grid."""
+    """What an agent types for every point of the grid."""
     options = sweep["parameters"]
     found = []
     for point in itertools.product(*(entry["values"] for entry in options.values())):
         chosen = {name: {"value": value} for name, value in zip(options, point, strict=True)}
+        args = create_sweep_command_args({"args": chosen})["args"]
+        macros = {"${args}": args, "${program}": [sweep["program"]]}
+        macros |= {"${interpreter}": ["python"], "${env}": ["/usr/bin/env"]}
         words: list[str] = []
         for word in create_sweep_command(sweep["command"]):
-            macro = word.startswith("${")
-            args = create_sweep_command_args({"args": chosen})["args"]
-            words += (args if word == "${args}" else []) if macro else [str(word)]
+            words += macros.get(word, [str(word)])
+        assert words[:4] == ["/usr/bin/env", "python", "-m", "ntkscale.faces.train"]
         found.append(words)
     return found
 
@@ -33,8 +39,8 @@ def processes(sweep: dict[str, Any]) -> list[list[str]]:
 @pytest.mark.parametrize("name", LADDERS)
 def test_a_sweep_is_commands_that_can_be_typed(name: str) -> None:
     sweep = yaml.safe_load(sweep_yaml(name, "mine"))
-    assert (sweep["project"], sweep["program"], sweep["method"]) == ("mine", "train.py", "grid")
-    typed = processes(sweep)
+    assert (sweep["project"], sweep["method"]) == ("mine", "grid")
+    typed = [words[4:] for words in processes(sweep)]
     assert len(typed) > 3
     seen = []
     for words in typed:
@@ -47,3 +53,18 @@ def test_a_sweep_is_commands_that_can_be_typed(name: str) -> None:
         assert all(len(getattr(settings, option)) == 1 for option in sweep["parameters"])
         seen.append(settings)
     assert len(set(seen)) == len(seen)
+
+
+def test_an_agent_needs_no_checkout(tmp_path: Path) -> None:
+    sweep = yaml.safe_load(sweep_yaml("circle-seeds", "mine"))
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    found = subprocess.run(
+        [*processes(sweep)[0], "--help"],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 0 and "--gamma0" in found.stdout, found.stderr
+    assert not any(tmp_path.iterdir())

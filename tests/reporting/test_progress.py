@@ -83,6 +83,26 @@ def test_a_terminal_shows_a_bar_and_is_left_clean(
     assert said.endswith("\x1b[2K") or said.rstrip("\r").endswith("\x1b[2K")  # the line is empty
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_work_beyond_its_estimate_has_neither_share_nor_time_left(
+    terminal: bool, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    file = Terminal() if terminal else io.StringIO()
+    with Progress(file=file) as bar:
+        for done in (0.5, 0.997, 1.0, 1.0):
+            clock.now += 40
+            bar.update(done, 1, "loss 0.25")
+        late = file.getvalue().rpartition("99")[2]
+        assert "? %" in late if terminal else "?%  loss 0.25" in late
+        assert "left" not in late[late.index("?") :]
+        bar.update(1.0, 2, "")
+        clock.now += 40
+        bar.update(1.5, 2, "loss 0.25")
+        assert re.search(r"75 ?%  .*left  loss", file.getvalue().rpartition("?")[2])
+    assert not re.search(r"100 ?%", file.getvalue())
+
+
 def test_stderr_is_found_when_it_is_needed(capfd: pytest.CaptureFixture[str]) -> None:
     with Progress() as bar:
         bar.update(1, 2, "quiet")

@@ -4,6 +4,7 @@ import json
 import shutil
 import urllib.parse
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,67 @@ def test_a_curve_hides_with_its_band(opened: Opened) -> None:
     bound.click()
     assert lines.count() == 1
     assert opened.wrong == []
+
+
+def test_reset_shows_the_whole_again(opened: Opened) -> None:
+    panel = opened.page.locator(".panel").first
+    reset = panel.locator("button", has_text="reset")
+    first, second = panel.locator(".legend button").all()
+    before = opened.axis(0, "xaxis")
+    box = panel.locator(".plot").bounding_box()
+    across, down = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    opened.page.mouse.move(across - 60, down - 60)
+    opened.page.mouse.down()
+    opened.page.mouse.move(across + 60, down + 60, steps=4)
+    opened.page.mouse.up()
+    assert opened.axis(0, "xaxis") != before
+    first.click()
+    second.click()
+    assert opened.shown(0) == [False, False, False]
+    reset.click()
+    assert opened.shown(0) == [True, True, True]
+    assert [one.get_attribute("aria-pressed") for one in (first, second)] == ["true", "true"]
+    assert opened.axis(0, "xaxis") == before
+    second.dblclick()
+    reset.click()
+    assert opened.shown(0) == [True, True, True]
+    first.click()  # what reset shows can be hidden again
+    assert opened.shown(0) == [False, False, True]
+    reset.click()
+    assert opened.wrong == []
+
+
+def test_ticks_of_a_short_axis_do_not_run_into_each_other(browser: Any, tmp_path: Path) -> None:
+    figure, axes = new_figure()
+    x = np.geomspace(1, 25, 9)
+    draw_curves(axes[0], [Curve("one", x, x)])
+    picture = Picture(save_figure(figure, tmp_path, "short")[0], "Short.")
+    path = tmp_path / "report.html"
+    write_report(path, "R", "W.", [Section("S", figures=[picture])], config={}, environment={})
+    small = {"width": 390, "height": 800}
+    with Opened(browser, path, viewport=small) as opened:
+        for axis, side, size in (("x", "x", "width"), ("y", "y", "height")):
+            boxes = [t.bounding_box() for t in opened.page.locator(f".{axis}tick text").all()]
+            edges = sorted((box[side], box[side] + box[size]) for box in boxes)
+            assert 2 <= len(edges) <= 8
+            assert all(a[1] <= b[0] for a, b in pairwise(edges))
+
+
+def test_a_wide_picture_scrolls_on_a_telephone(browser: Any, tmp_path: Path) -> None:
+    figure, axes = new_figure(3)
+    for ax in axes:
+        ax.imshow(np.eye(3))
+    picture = Picture(save_figure(figure, tmp_path, "wide")[0], "Wide.", "What it shows.")
+    path = tmp_path / "report.html"
+    write_report(path, "R", "W.", [Section("S", figures=[picture])], config={}, environment={})
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    page.goto(path.as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert page.locator("figure > img").bounding_box()["width"] > 900
+    assert page.locator("figcaption").bounding_box()["width"] < 390
+    page.set_viewport_size({"width": 1280, "height": 800})
+    assert page.locator("figure > img").bounding_box()["width"] <= 1120
+    page.close()
 
 
 def test_hover_says_the_curve_and_the_numbers_with_units(opened: Opened) -> None:

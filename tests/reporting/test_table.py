@@ -96,11 +96,43 @@ def test_the_marks_are_explained_only_where_used() -> None:
     assert "note" not in Table("t", ["a"], [{"a": 1.0}]).html()
 
 
-def test_a_long_table_is_not_folded_in_a_pipe() -> None:
-    names = [f"a long column {i}" for i in range(12)]
+def piped(table: Table) -> list[str]:
     file = io.StringIO()
-    show(Table("t", names, [dict.fromkeys(names, Entry(0.123, (0.1, 0.2)))]), file=file)
-    assert sum("0.123 [0.100, 0.200]" in line for line in file.getvalue().splitlines()) == 1
+    show(table, file=file)
+    return file.getvalue().splitlines()
+
+
+def test_a_pipe_has_a_hundred_columns_and_loses_nothing() -> None:
+    words = [f"what is said in column {i} takes more than its share of a line" for i in range(5)]
+    names = [f"name {i}" for i in range(5)]
+    lines = piped(Table("t", names, [dict(zip(names, words, strict=True))], note="long " * 60))
+    assert max(map(len, lines)) <= 100
+    said = "\n".join(lines)
+    assert [said.count(word) for word in ("share", "column", "line")] == [5, 5, 5]
+    assert said.count("long") == 60
+
+
+def test_a_pipe_never_breaks_a_number() -> None:
+    names = [f"quantity{i}" for i in range(14)]
+    value = Entry(-0.00123456, (-1.5e-7, 0.25), "pass")
+    lines = piped(Table("t", names, [dict.fromkeys(names, value)]))
+    assert 100 < max(map(len, lines)) < 14 * len(value.text)
+    said = " ".join(lines).split()
+    assert all(said.count(name) == 1 for name in names)
+    assert said.count("-0.001") == said.count("[-1.5e-07,") == said.count("0.250]") == 14
+
+
+def test_a_terminal_folds_between_words_while_it_can() -> None:
+    table = Table("t", ["pair", "what"], [{"pair": "pullover/coat", "what": "some words " * 9}])
+    for width in range(12, 60):
+        file = io.StringIO()
+        Console(file=file, width=width).print(table)
+        said = file.getvalue()
+        assert max(map(len, said.splitlines())) <= width
+        assert ("pullover/coat" in said and said.count("words") == 9) == (
+            width >= table.least_width()
+        )
+        assert sum(map(str.isalpha, said)) == sum(map(str.isalpha, "tpairwhatpullovercoat")) + 81
 
 
 def test_a_terminal_without_unicode_gets_words(table: Table) -> None:

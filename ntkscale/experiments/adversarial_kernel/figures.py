@@ -23,7 +23,15 @@ from ntkscale.experiments.adversarial_kernel.measures import (
     pair_name,
 )
 from ntkscale.experiments.adversarial_kernel.settings import AdversarialKernelSettings
-from ntkscale.reporting import COLOURS, Picture, house_style, ladder, new_figure, save_figure
+from ntkscale.reporting import (
+    COLOURS,
+    Picture,
+    axis_label,
+    house_style,
+    ladder,
+    new_figure,
+    save_figure,
+)
 
 
 def draw_features(
@@ -62,15 +70,24 @@ def draw_features(
         axes[3].set_xticks(places, [*(f"{time:g}" for time in times), "never"])
         axes[3].set_xticks([], minor=True)
         axes[3].set(
-            xlabel="stopped at flow time t [1]", ylabel="test accuracy [1]", title="early stopping"
-        )
-        axes[3].legend()
+            xlabel=f"stopped at {axis_label('time')}", ylabel="test accuracy [1]",
+            title="early stopping",
+        )  # fmt: skip
+        # Both lower panels have these curves, and no corner of theirs is free for certain.
+        handles, labels = axes[3].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+        figure.set_layout_engine("constrained", wspace=0.06)  # the colours have a label too
+    means = (
+        f"mean over {len(own)} seeds, bands from lowest to highest"
+        if len(own) > 1
+        else "the same seed"
+    )
     name = pair_name(settings, pair)
     return Picture(
         save_figure(figure, folder, f"features_{pair[0]}-{pair[1]}")[0],
         f"Usefulness and robustness of the kernel's features, {name}.",
         f"{name}, {settings.size} training images. First panel: seed {one.seed}, bars are exact "
-        f"95 % intervals. Lower panels: mean over {len(own)} seeds, bands from lowest to highest.",
+        f"95 % intervals. Lower panels: {means}.",
     )
 
 

@@ -162,8 +162,10 @@ def _network(
         on_measure=look,
         checkpoint=lambda now: save_piece(desk, piece, *now.state()),
         stop_below=None if gamma0 is None else training_mse(source, settings.transfer_time),
+        # It ends at a loss, perhaps later than the kernel got there.
         progress=lambda now: desk.tell(
-            (now.time or 0) / settings.transfer_time, f"t = {now.time:.0f}, step {now.step}"
+            min((now.time or 0) / settings.transfer_time, 1.0),
+            f"t = {now.time:.0f}, step {now.step}",
         ),
     )
     log.finish()

@@ -161,31 +161,39 @@ def draw_spectra(cells: Sequence[Trained], settings: CircleSettings, folder: Pat
 
 
 def draw_kernel(cells: Sequence[Trained], settings: CircleSettings, folder: Path) -> Picture:
-    """Growth of one direction of the kernel, and its distance from the start, in time."""
-    figure, axes = new_figure(2)
+    """Growth of one direction of the kernel, and its distance from the start, in time.
+
+    Growth at the richest gamma0 is in one panel; distances have a panel for each target and
+    network, with the colours of the losses.
+    """
     seed = cells[0].baseline.seed if cells else 0
-    own = [cell for cell in shown(cells) if cell.baseline.seed == seed]
-    gammas = list(dict.fromkeys(cell.gamma0 for cell in own))
-    richest = max(gammas, default=0.0)
-    # Cells of one target and network share a colour: the richest has the label.
-    targets = alike(own, "gamma0")
-    growth, distance = [], []
+    targets = alike([cell for cell in shown(cells) if cell.baseline.seed == seed], "gamma0")
+    richest = max((cell.gamma0 for group in targets for cell in group), default=0.0)
+    figure, axes = new_figure(2, -(-(1 + max(1, len(targets))) // 2))
+    growth = []
     for i, group in enumerate(targets):
-        colour = COLOURS[i % len(COLOURS)]
+        name = label(settings, group[0].condition)
         for cell in group:
-            name = label(settings, cell.condition) if cell.gamma0 == richest else ""
-            distance.append(Curve(name, cell.kernel_times, cell.distance, colour=colour))
             if cell.gamma0 == richest:
                 grows = f", t^{cell.growth_law:.2f}" if np.isfinite(cell.growth_law) else ""
-                said = f"{name}{grows}"
-                growth.append(Curve(said, cell.kernel_times, cell.growth, colour=colour))
-    others = ", ".join(f"{gamma0:g}" for gamma0 in sorted(gammas, reverse=True))
+                colour = COLOURS[i % len(COLOURS)]
+                growth.append(Curve(name + grows, cell.kernel_times, cell.growth, colour=colour))
+        distance = [
+            Curve(f"gamma0 = {cell.gamma0:g}", cell.kernel_times, cell.distance, colour=colour)
+            for cell, colour in zip(group, ladder(len(group)), strict=True)
+        ]
+        draw_curves(axes[1 + i], distance, quantity="kernel_distance", title=name)
     draw_curves(axes[0], growth, quantity="kernel_growth", title=f"gamma0 = {richest:g}")
-    draw_curves(axes[1], distance, quantity="kernel_distance", title=f"gamma0 = {others}, from top")
+    drawn = axes[1 : 1 + len(targets)]
+    limits = [edge for ax in drawn for edge in ax.get_ylim()]
+    for ax in drawn:
+        ax.set_ylim(min(limits), max(limits))
+    for ax in axes[1 + len(targets) :]:
+        ax.set_visible(False)
     return Picture(
         save_figure(figure, folder, "kernel_evolution")[0],
         "Growth of one eigen-direction of the initial kernel, and distance from it, in time.",
-        f"Seed {seed}.",
+        f"Growth at the richest gamma0; distance on one scale for all of them. Seed {seed}.",
     )
 
 

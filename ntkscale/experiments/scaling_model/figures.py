@@ -140,6 +140,7 @@ def draw_phases(results: Sequence[dict[str, Any]], folder: Path) -> Picture:
             ax.legend(fontsize=6, loc="upper left", bbox_to_anchor=(0, -0.16), ncols=2)
             if drawn is not None:
                 figure.colorbar(drawn, ax=ax, label="measured r of mse ~ C^-r [1]")
+        figure.set_layout_engine("constrained", wspace=0.06)  # the colours have a label too
     return Picture(
         save_figure(figure, folder, "phase_diagrams")[0],
         "Compute exponents and largest terms of the loss in the (alpha, beta) plane.",

@@ -217,7 +217,8 @@ def _words(what: str, found: Sequence[Exponent]) -> str:
     said = f"{what}: {len(near)} of {len(found)} exponents within {LADDER_TOLERANCE} of theory"
     far = [
         ", ".join(
-            f"{value:g}" if isinstance(value, float) else str(value) for value in one.what.values()
+            value if isinstance(value, str) else f"{name} = {value:g}"
+            for name, value in one.what.items()
         )
         + f": {one.measured:.2f} for {one.theory:.2f}"
         for one in found

@@ -8,9 +8,11 @@ import yaml
 from ntkscale.faces.sweep.axes import Plan
 from ntkscale.runs import write_text
 
+_PROGRAM = "ntkscale.faces.train"  # a module is found from a checkout and from an installed package
+
 
 def export(plan: Plan, path: Path) -> None:
-    """Write the YAML file that `wandb sweep FILE` reads; every agent then runs `train.py`.
+    """Write the YAML file that `wandb sweep FILE` reads; every agent then trains.
 
     A name for the runs is left to `train.py`, which makes it from the options.
 
@@ -43,7 +45,7 @@ def sweep_definition(
     grid: Mapping[str, Sequence[float | int | str]],
     **more: str,
 ) -> str:
-    """What `wandb sweep FILE` takes: a process of `train.py` for every point of a grid.
+    """What `wandb sweep FILE` takes: a process of `train.py`'s module for every point of a grid.
 
     Args:
         name: of the sweep.
@@ -56,9 +58,9 @@ def sweep_definition(
     content = {
         "name": name,
         **more,
-        "program": "train.py",
+        "program": _PROGRAM,
         "method": "grid",
-        "command": ["${env}", "${interpreter}", "${program}", *command, *how, "${args}"],
+        "command": ["${env}", "${interpreter}", "-m", "${program}", *command, *how, "${args}"],
         "parameters": {option: {"values": list(values)} for option, values in grid.items()},
     }
     return yaml.safe_dump(content, sort_keys=False)

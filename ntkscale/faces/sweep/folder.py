@@ -92,7 +92,7 @@ class SweepFolder:
             RunFolderError: `jobs.json` is damaged.
         """
         path = self.path / JOBS
-        jobs = read_json(path).get("jobs") if path.exists() else {}
+        jobs = read_json(path, of="sweep").get("jobs") if path.exists() else {}
         if not isinstance(jobs, dict) or not all(map(_is_job, jobs.values())):
             raise RunFolderError(f"{path} lists no jobs; delete it once no job runs any more.")
         return jobs
@@ -173,7 +173,7 @@ def read_sweep(path: Path) -> SweepFolder:
     Raises:
         RunFolderError: `sweep.json` is missing or damaged.
     """
-    there = read_json(path / LIST)
+    there = read_json(path / LIST, of="sweep")
     try:
         axes = tuple(Axis(_word(one["option"]), _words(one["values"])) for one in there["axes"])
         fixed = {_word(name): _words(words) for name, words in there["fixed"].items()}

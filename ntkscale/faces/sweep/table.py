@@ -101,7 +101,8 @@ class Board:
                 if one.state == "running"
             )
             seconds = (mean * left - spent) / max(min(self._slots, left), 1)
-            parts.append(f"about {_clock(seconds)} left")
+            # Runs that take longer than those that are done say nothing of their end.
+            parts += [f"about {_clock(seconds)} left"] if seconds > 0 else []
         return ", ".join(parts)
 
     def draw(self, statuses: Sequence[Status], height: int) -> Group:
