@@ -29,7 +29,7 @@ from typing import Any
 from tests.mutation.child import forked, preload, pytest_here
 from tests.mutation.mutants import Mutant, draw
 from tests.mutation.seen import Seen, see
-from tests.mutation.survivors import report
+from tests.mutation.survivors import report, verdicts_given
 
 ROOT = Path(__file__).parents[2]
 COPIED = (
@@ -104,6 +104,11 @@ def judged(mutant: Mutant, tree: Path, seen: Seen, log: Path) -> dict[str, Any]:
     path = tree / mutant.file
     original, times = path.read_text(), path.stat()
     tests = seen.tests_of(mutant.file, mutant.line, original, SECONDS)
+    # A line that runs at import belongs to no test: who kills it has been found out before.
+    known = verdicts_given().get((mutant.file, mutant.before, mutant.after), {}).get("killed_by")
+    if known:
+        first = [name for name in seen.seconds if name.partition("[")[0] == known]
+        tests = list(dict.fromkeys([*first, *tests]))
     record = {"key": mutant.key, "tests": len(tests), "by": ""}
     if not tests:
         return {**record, "outcome": "unseen", "seconds": 0.0}

@@ -25,7 +25,7 @@ repeat the code.
 
 def report(mutants: list[Mutant], found: dict[str, dict[str, Any]], seed: int) -> int:
     """Print the table and write `survivors.md`; the exit code."""
-    verdicts = _verdicts()
+    verdicts = verdicts_given()
     table = Table("room", "mutants", "killed", "of these by time", "survived", "equivalent")
     totals: Counter[str] = Counter()
     by_room: dict[str, Counter[str]] = {}
@@ -79,7 +79,7 @@ def _row(mutant: Mutant, verdict: str) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def _verdicts() -> dict[tuple[str, str, str], dict[str, str]]:
+def verdicts_given() -> dict[tuple[str, str, str], dict[str, str]]:
     """Reasons by file and line, as it was and is; a change of the line asks for a new reason."""
     entries = tomllib.loads((HERE / "verdicts.toml").read_text())["verdict"]
     return {(entry["file"], entry["before"], entry["after"]): entry for entry in entries}

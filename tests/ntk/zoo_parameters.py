@@ -199,6 +199,13 @@ PARAMETERS: dict[str, Entry] = {
         ),
         (4,),
     ),
+    "weights in groups on the left": Entry(
+        lambda: Program(
+            lambda m, x: torch.tanh(torch.bmm(m.w, x.T.expand(2, 4, len(x)))).permute(2, 0, 1),
+            w=parameter(2, 3, 4),
+        ),
+        (4,),
+    ),
     "weight on the left of tokens": Entry(
         lambda: Program(lambda m, x: torch.tanh(m.w @ x).mean(2), w=parameter(3, 4)), (4, 5)
     ),
