@@ -83,7 +83,7 @@ def test_one_pass_batches_have_the_right_distribution(outputs: int, projected: b
     )  # fmt: skip
     quick = simulate(
         spectrum, 1.0, steps, learning_rate=0.1, width=30, batch_size=8, noise=0.5,
-        projected=projected, seeds=range(draws),
+        projected=projected, seeds=range(SEED, SEED + draws),
     ).mse  # fmt: skip
     spread = np.sqrt((full.var(0) + quick.var(0)) / draws)
     assert (np.abs(full.mean(0) - quick.mean(0)) < 4.5 * spread).all(), SEED
