@@ -107,7 +107,10 @@ def test_a_launcher_that_goes_takes_its_runs_along(how: signal.Signals, tmp_path
         assert launcher.poll() is None
         time.sleep(0.02)
     os.kill(launcher.pid, how)
-    _, said = launcher.communicate(timeout=120)
+    try:
+        _, said = launcher.communicate(timeout=120)
+    finally:
+        launcher.kill()
     until = time.monotonic() + 30
     while writer(run) is not None and time.monotonic() < until:
         time.sleep(0.02)

@@ -76,7 +76,7 @@ def _statements_around(source: str, line: int) -> list[tuple[int, int]]:
 
 
 def see(tree: Path, work: Path, folders: tuple[str, ...]) -> Seen:
-    """Measure every file of tests that has changed since it was measured last.
+    """Measure every file of tests that has changed, or a module beside it, since the last time.
 
     Raises:
         RuntimeError: a test fails in the unchanged tree.
@@ -87,7 +87,8 @@ def see(tree: Path, work: Path, folders: tuple[str, ...]) -> Seen:
         name = str(path.relative_to(tree))
         if "test_tiles" in name:  # of files and processes; slow, and they decide nothing of a rule
             continue
-        key = hashlib.sha256(path.read_bytes()).hexdigest()
+        beside = sorted(p for p in path.parent.glob("*.py") if not p.name.startswith("test_"))
+        key = hashlib.sha256(b"".join(p.read_bytes() for p in [path, *beside])).hexdigest()
         kept = work / "seen" / (name.replace("/", "+") + ".json")
         if not kept.exists() or json.loads(kept.read_text())["key"] != key:
             kept.parent.mkdir(parents=True, exist_ok=True)
