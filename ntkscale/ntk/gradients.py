@@ -37,6 +37,10 @@ NARROW = 32
 FLUSH = 65_536
 """Columns summed in the model's precision before they are added to a float64 sum."""
 
+DEALT_OUT = 1 << 31
+"""Multiply-adds from which stripes are dealt out to cores. Torch's own threads wait for the next
+operation for a while, on the cores that the stripes would have."""
+
 PIECES = 8
 """Stripes a symmetric product is cut into: a little more than half of it is computed."""
 
@@ -159,7 +163,11 @@ class _Sum:
                     into = self.part[i : i + step, :last]
                     add_row_products(into, left[i : i + step, span], right[:last, span])
 
-        over_cores(range(0, n, step)[::-1], work, left.device)
+        stripes = range(0, n, step)[::-1]
+        if n * right.shape[0] * left.shape[1] < DEALT_OUT:
+            work(iter(stripes))
+        else:
+            over_cores(stripes, work, left.device)
         self.columns += left.shape[1]
         if self.columns > FLUSH:
             self._flush()
