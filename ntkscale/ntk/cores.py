@@ -66,9 +66,11 @@ def over_cores(
         stop.set()
         raise
     finally:
-        for helper in helpers:
-            if helper.ident is not None:
-                helper.join()
-        torch.set_num_threads(cores)
+        try:
+            for helper in helpers:
+                if helper.ident is not None:
+                    helper.join()
+        finally:  # also where Ctrl-C comes while they are waited for
+            torch.set_num_threads(cores)
     if failures:
         raise failures[0]

@@ -154,6 +154,14 @@ def of_another_command(run: Content) -> None:
     run.config["experiment"] = "compute-optimal"
 
 
+def changed(run: Path, change: Callable[[Content], None], *, finished: bool = True) -> Path:
+    """The same run with other content."""
+    content = Content.of(run)
+    change(content)
+    content.write(run, finished=finished)
+    return run
+
+
 @pytest.mark.parametrize(
     ("experiment", "change"),
     [
@@ -172,10 +180,7 @@ def test_what_cannot_be_judged_is_refused_in_one_sentence(
     copied: Callable[[str], Path],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    run = copied(experiment)
-    content = Content.of(run)
-    change(content)
-    content.write(run)
+    run = changed(copied(experiment), change)
     assert analyze.main([str(run)]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and said.endswith(".\n"), said
@@ -214,10 +219,7 @@ def test_what_may_happen_to_a_run_has_an_answer(
     copied: Callable[[str], Path],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    run = copied(experiment)
-    content = Content.of(run)
-    change(content)
-    content.write(run, finished=False)
+    run = changed(copied(experiment), change, finished=False)
     code = analyze.main([str(run)])
     captured = capsys.readouterr()
     assert code == 0, captured.err

@@ -100,4 +100,5 @@ def test_gram_matrices_have_the_same_bits_on_one_core_and_on_three(kind, model):
             torch.set_num_threads(before)
         found.append(k)
     assert torch.equal(*found)
-    assert (found[0] != 0).all()
+    # A tile left out is 1e-3 of all; of tens of millions of entries one may cancel.
+    assert (found[0] == 0).double().mean() < 1e-5
